@@ -1,0 +1,276 @@
+"""A run is a file: `configs/*.toml` becomes one frozen, validated `RunConfig`.
+
+Relative paths in a config are relative to the project's root, the folder above `configs/` (found by its
+`pyproject.toml`, else the config's own folder). An unknown key is refused with the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fraudlab.schema import InputError, did_you_mean, utc
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SimulateConfig(_Frozen):
+    """The embedded demo data: how large, how long, from when."""
+
+    customers: int = Field(2500, ge=50, description="customers at the end of the period")
+    merchants: int = Field(800, ge=20, description="merchants, online and at the counter")
+    days: int = Field(180, ge=30, description="days of transactions")
+    start: dt.date = Field(dt.date(2026, 1, 1), description="first day")
+    label_noise: float = Field(0.002, ge=0, lt=0.1, description="share of frauds nobody reports")
+
+
+class DatasetConfig(_Frozen):
+    """Where the raw table comes from and under which contract it enters."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the data set in the vault")
+    source: Literal["simulate", "file"] = "file"
+    path: Path | None = Field(None, description="CSV or Parquet file (source = file)")
+    contract: Path = Field(description="the column contract, configs/contracts/*.toml")
+    simulate: SimulateConfig = SimulateConfig()
+
+    @model_validator(mode="after")
+    def _path_for_file(self) -> DatasetConfig:
+        if self.source == "file" and self.path is None:
+            raise ValueError("dataset.path must name a CSV or Parquet file when dataset.source is 'file'")
+        return self
+
+
+class FeaturesConfig(_Frozen):
+    """Which named feature set of `fraudlab.features.sets` the model sees."""
+
+    set: str = Field("card-v1", description="a named set: `fraudlab features list`")
+
+
+class SplitConfig(_Frozen):
+    """Train | delay | validation | delay | test, in days; the delay is the time labels need to be known."""
+
+    train_days: int = Field(60, ge=1)
+    delay_days: int = Field(14, ge=0)
+    valid_days: int = Field(21, ge=1)
+    test_days: int = Field(21, ge=1)
+    test_start: dt.date | None = Field(None, description="default: the latest period whose labels are mature")
+    refit_on_latest: bool = Field(True, description="fit again on the latest train_days of matured labels")
+    exclude_known_compromised: bool = Field(
+        True, description="leave out customers already known as victims when a test day begins"
+    )
+    entity: str = Field("customer_id", description="whose cases are counted and excluded: customer_id or card_id")
+    min_positives: int = Field(20, ge=1, description="fewer frauds in the training window than this are refused")
+
+
+class ModelConfig(_Frozen):
+    """The model and every setting of it that changes results."""
+
+    kind: Literal["xgboost", "logistic"] = "xgboost"
+    n_estimators: int = Field(300, ge=1, le=10_000)
+    early_stopping_rounds: int = Field(30, ge=0, description="0: all trees are kept")
+    learning_rate: float = Field(0.1, gt=0, le=1)
+    max_depth: int = Field(4, ge=1, le=16)
+    min_child_weight: float = Field(1.0, ge=0)
+    subsample: float = Field(1.0, gt=0, le=1)
+    colsample_bytree: float = Field(1.0, gt=0, le=1)
+    reg_lambda: float = Field(1.0, ge=0)
+    tree_method: Literal["hist", "exact"] = "hist"
+    max_bin: int = Field(4096, ge=2, le=65536, description="hist only; the library's 256 costs precision here")
+    base_score: float = Field(0.5, gt=0, lt=1, description="pinned: the estimated default changes results")
+    calibration: Literal["isotonic", "sigmoid"] = "isotonic"
+
+
+class DecisionConfig(_Frozen):
+    """The investigators' capacity and what things cost, in major units of the data's currency."""
+
+    alerts_per_day: int = Field(20, ge=1, description="cases the investigators can review a day")
+    step_up_per_day: int = Field(60, ge=0, description="further customers a day asked for a second factor")
+    review_cost: float = Field(15.0, ge=0, description="cost of one manual review")
+    recovery_rate: float = Field(0.8, ge=0, le=1, description="share of a caught fraud's amount that is saved")
+
+
+class GateConfig(_Frozen):
+    """What a challenger must show to be registered and to replace the champion."""
+
+    min_auc_roc: float = Field(0.6, ge=0, le=1)
+    non_inferiority: float = Field(0.02, ge=0, le=1, description="card precision it may lose against the champion")
+
+
+class RunConfig(_Frozen):
+    """Everything that decides a run's result."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the run and the registered model")
+    title: str = ""
+    owner: str = "not provided"
+    purpose: str = "fraud-model-training"
+    seed: int = Field(7, ge=0)
+    as_of: dt.datetime | None = Field(None, description="what was known then; default: everything held")
+    dataset: DatasetConfig
+    features: FeaturesConfig = FeaturesConfig()
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    decision: DecisionConfig = DecisionConfig()
+    gate: GateConfig = GateConfig()
+
+    @field_validator("as_of")
+    @classmethod
+    def _as_of_with_zone(cls, value: dt.datetime | None) -> dt.datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("must carry a time zone, such as 2026-07-01T00:00:00Z")
+        return value
+
+    @property
+    def as_of_time(self) -> pd.Timestamp | None:
+        """`as_of` as a UTC timestamp, or None."""
+        return None if self.as_of is None else utc(self.as_of, "as_of")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a project keeps its things. Only the doors and the rooms that touch files ask for it."""
+
+    root: Path
+
+    @classmethod
+    def here(cls, start: Path | None = None) -> Workspace:
+        """Return the workspace at `FRAUDLAB_HOME`, else the project around `start` (default: the working folder)."""
+        home = os.environ.get("FRAUDLAB_HOME")
+        return cls(Path(home).resolve() if home else project_root(start or Path.cwd()))
+
+    @property
+    def vault(self) -> Path:
+        """Encrypted data sets."""
+        return self.root / "data" / "vault"
+
+    @property
+    def keys(self) -> Path:
+        """The key directory, apart from the data it opens; `FRAUDLAB_KEYS` moves it elsewhere."""
+        elsewhere = os.environ.get("FRAUDLAB_KEYS")
+        return Path(elsewhere).resolve() if elsewhere else self.root / ".keys"
+
+    @property
+    def mlruns(self) -> Path:
+        """MLflow's database and artifacts."""
+        return self.root / "mlruns"
+
+    @property
+    def runs(self) -> Path:
+        """A folder per run: executed notebooks, evidence, state."""
+        return self.root / "runs"
+
+    @property
+    def reports(self) -> Path:
+        """Exported reports for reviewers."""
+        return self.root / "reports"
+
+
+def project_root(path: Path) -> Path:
+    """Return the nearest folder at or above `path` that holds a pyproject.toml, else the folder of `path`."""
+    path = path.resolve()
+    folder = path if path.is_dir() else path.parent
+    for candidate in (folder, *folder.parents):
+        if (candidate / "pyproject.toml").is_file():
+            return candidate
+    return folder
+
+
+def load_config(path: str | Path, **changes: Any) -> RunConfig:
+    """Read and validate a run config.
+
+    Parameters
+    ----------
+    path : a TOML file.
+    changes : dotted keys to override, with `__` for the dot: `split__test_days=7`, `dataset__path=...`.
+
+    Raises
+    ------
+    InputError : the file is missing or is not TOML; a key is unknown, missing or ill-typed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        here = sorted(str(found) for found in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        hint = f"found there: {', '.join(here)}" if here else "the folder has no .toml file"
+        raise InputError(f"config: no file at {path}; {hint}")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"config {path}: not valid TOML: {error}") from None
+    for dotted, value in changes.items():
+        table = raw
+        *parents, key = dotted.split("__")
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[key] = value
+    root = project_root(path)
+    dataset = raw.get("dataset")
+    if isinstance(dataset, dict):
+        for key in ("path", "contract"):
+            if isinstance(dataset.get(key), str | Path):
+                dataset[key] = str(root / dataset[key])
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise InputError("\n".join(f"config {path}: {line}" for line in explain_validation(error, RunConfig))) from None
+
+
+def explain_validation(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Turn pydantic's findings into one sentence each, naming the key and, for an unknown one, the nearest valid key."""
+    lines = []
+    for finding in error.errors(include_url=False):
+        where = [str(part) for part in finding["loc"]]
+        key = ".".join(where) or "the file"
+        if finding["type"] == "extra_forbidden":
+            lines.append(f"unknown key '{key}'; {did_you_mean(where[-1], _keys_at(model, where[:-1]))}")
+        elif finding["type"] == "missing":
+            lines.append(f"key '{key}' is missing; add it")
+        elif finding["type"] == "value_error":
+            lines.append(f"key '{key}': {finding['ctx']['error']}")
+        else:
+            lines.append(f"key '{key}': {finding['msg'][0].lower()}{finding['msg'][1:]}; found {finding['input']!r}")
+    return lines
+
+
+def _keys_at(model: type[BaseModel], where: list[str]) -> list[str]:
+    for part in where:
+        field = model.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def config_digest(config: BaseModel) -> str:
+    """Return the sha-256 of the config's meaning: equal for equal settings, wherever the project's folder lies.
+
+    Paths count by their last part only; what a file holds is covered by the data's own digest.
+    """
+    return digest_of(json.loads(config.model_dump_json(exclude_none=True)), paths=("path", "contract"))
+
+
+def digest_of(value: Any, paths: tuple[str, ...] = ()) -> str:
+    """Return the sha-256 of a JSON-like value in canonical form; keys in `paths` count by their last part.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+
+    def plain(item: Any, key: str = "") -> Any:
+        if isinstance(item, dict):
+            return {str(k): plain(v, str(k)) for k, v in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(v) for v in item]
+        return Path(item).name if key in paths and isinstance(item, str) else item
+
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

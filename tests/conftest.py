@@ -1,0 +1,52 @@
+"""Small canonical transactions for tests, made without any of the code under test."""
+
+from __future__ import annotations
+
+import os
+
+# One thread for small fits: spinning OpenMP threads cost far more than they bring here. Set before any import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def make_transactions(
+    rows: int = 4000, *, days: int = 60, customers: int = 60, merchants: int = 40, fraud_rate: float = 0.05, seed: int = 0
+) -> pd.DataFrame:
+    """Canonical transactions in the total order: frauds are larger and at a few bad merchants, labels come days later."""
+    rng = np.random.default_rng(seed)
+    start = pd.Timestamp("2026-01-01", tz="UTC")
+    seconds = np.sort(rng.integers(0, days * 86_400, rows))
+    customer = rng.integers(0, customers, rows)
+    merchant = rng.integers(0, merchants, rows)
+    fraud = rng.random(rows) < np.where(merchant < 4, fraud_rate * 5, fraud_rate / 2)
+    amount = np.round(np.where(fraud, rng.lognormal(4.6, 0.6, rows), rng.lognormal(3.4, 0.7, rows)), 2)
+    event_time = (start + pd.to_timedelta(seconds, unit="s")).astype("datetime64[us, UTC]")
+    delay = pd.to_timedelta(np.where(fraud, rng.integers(1, 10, rows), 7), unit="D")
+    return pd.DataFrame(
+        {
+            "transaction_id": np.arange(rows),
+            "event_time": event_time,
+            "customer_id": pd.Series([f"c{i:03d}" for i in customer], dtype="str"),
+            "card_id": pd.Series([f"k{i:03d}" for i in customer], dtype="str"),
+            "amount": amount,
+            "merchant_id": pd.Series([f"m{i:03d}" for i in merchant], dtype="str"),
+            "device_id": pd.Series([f"d{i:03d}" for i in (customer + (rng.random(rows) < 0.1) * 7)], dtype="str"),
+            "country": pd.Series(np.where(rng.random(rows) < 0.05, "US", "DE"), dtype="str"),
+            "latitude": np.round(50 + rng.normal(0, 0.2, rows), 1),
+            "longitude": np.round(8 + rng.normal(0, 0.2, rows), 1),
+            "auth_method": pd.Series(np.where(rng.random(rows) < 0.2, "totp", "none"), dtype="str"),
+            "auth_result": pd.Series(np.where(rng.random(rows) < 0.05, "failed", "passed"), dtype="str"),
+            "is_fraud": pd.array(fraud, dtype="boolean"),
+            "label_time": (event_time + delay).astype("datetime64[us, UTC]"),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def transactions() -> pd.DataFrame:
+    return make_transactions()
