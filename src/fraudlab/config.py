@@ -274,3 +274,20 @@ def digest_of(value: Any, paths: tuple[str, ...] = ()) -> str:
 
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def explain_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Return (key, type, default, meaning) for every key of a run config, in file order."""
+    rows: list[tuple[str, str, str, str]] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            rows += [
+                (f"[{prefix}{name}]", "", "", (kind.__doc__ or "").strip()),
+                *explain_keys(kind, f"{prefix}{name}."),
+            ]
+            continue
+        shown = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "").replace("datetime.", "")
+        default = "required" if field.is_required() else str(field.default)
+        rows.append((f"{prefix}{name}", shown, default, field.description or ""))
+    return rows

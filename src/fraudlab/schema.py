@@ -107,7 +107,7 @@ def _cast_time(values: pd.Series) -> tuple[pd.Series | None, str]:
     if pd.api.types.is_datetime64_dtype(dtype):
         return None, (
             f"holds times without a time zone; found {values.notna().sum():,} naive rows; "
-            "state the zone in the contract (timezone = \"UTC\")"
+            'state the zone in the contract (timezone = "UTC")'
         )
     if not values.notna().any():
         return pd.Series(pd.NaT, index=values.index, dtype=TIME_DTYPE), ""
@@ -125,8 +125,7 @@ def _cast_id(values: pd.Series) -> tuple[pd.Series | None, str]:
         return values, ""
     if pd.api.types.is_float_dtype(values.dtype):
         return None, (
-            "must hold text or whole numbers; found floating point, which damages long numbers; "
-            "read the column as text"
+            "must hold text or whole numbers; found floating point, which damages long numbers; read the column as text"
         )
     return values.astype("str"), ""
 

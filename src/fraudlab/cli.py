@@ -1,0 +1,436 @@
+"""The command line: every door of fraudlab as one word, each with an example in its help.
+
+Nothing heavy is imported before a command runs, so `fraudlab --help` is quick.
+
+Exit codes: 0 done; 1 a step failed; 2 the input breaks a rule; 75 another run is going on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="fraudlab",
+    help="A workbench for fraud analytics: from raw transactions to a registered, explained, reported fraud model.\n\n"
+    "First steps:  [bold]fraudlab retrain --config configs/demo.toml[/bold]  does the whole job on demo data.",
+    epilog="Exit codes: 0 done · 1 a step failed · 2 the input breaks a rule · 75 another run is going on",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Read, check and explain run configs.", no_args_is_help=True)
+features_app = typer.Typer(help="Look at the named feature sets.", no_args_is_help=True)
+models_app = typer.Typer(help="Look at the registered models.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(features_app, name="features")
+app.add_typer(models_app, name="models")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="A run config.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one key of the config, e.g. --set model.max_depth=3. Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DEMO = Path("configs/demo.toml")
+
+
+def _changes(pairs: list[str] | None) -> dict[str, Any]:
+    """Read `key=value` pairs; a value is TOML (7, true, 2026-01-01, "text"), else text."""
+    import tomllib
+
+    from fraudlab.schema import InputError
+
+    changes: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set: must look like section.key=value; found '{pair}'")
+        try:
+            changes[key.replace(".", "__")] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key.replace(".", "__")] = value
+    return changes
+
+
+def _print_table(table: Any, title: str = "") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in table.columns:
+        numeric = table[column].dtype.kind in "fi"
+        shown.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in table.itertuples(index=False):
+        shown.add_row(
+            *(
+                "" if cell is None or cell != cell else f"{cell:,.4g}" if isinstance(cell, float) else str(cell)
+                for cell in row
+            )
+        )
+    Console().print(shown)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+@app.command()
+def retrain(
+    config: ConfigOption = DEMO,
+    as_of: Annotated[str, typer.Option(help="What was known then, with a time zone: 2026-06-01T00:00Z.")] = "",
+    change: SetOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again although nothing changed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ingest, train, evaluate, explain, register and report, by running the notebooks in order.
+
+    Example: fraudlab retrain --config configs/demo.toml --as-of 2026-06-01T00:00Z
+    """
+    from rich.console import Console
+
+    from fraudlab import workflow
+
+    console = Console(stderr=as_json, highlight=False)
+    changes = _changes(change) | ({"as_of": as_of} if as_of else {})
+    began = time.perf_counter()
+    status = console.status("")
+
+    def progress(event: dict[str, Any]) -> None:
+        if event["status"] == "reused":
+            console.print("Nothing changed since this run: its results are reused (--fresh runs again).")
+        elif event["status"] == "started":
+            status.update(f"[{event['number']}/{event['of']}] {event['title']} ...")
+        else:
+            console.print(
+                f"\\[{event['number']}/{event['of']}] {event['title']:<9} {event['seconds']:6.1f} s   "
+                f"{event['headline']}"
+            )
+
+    with status:
+        run = workflow.retrain(config, changes=changes, fresh=fresh, progress=progress)
+    if as_json:
+        _print_json({"run": run.load_json("run"), "decision": run.load_json("decision")})
+        return
+    _print_summary(console, run, time.perf_counter() - began)
+
+
+def _print_summary(console: Any, run: Any, seconds: float) -> None:
+    facts, decision, metrics = run.load_json("run"), run.load_json("decision"), run.load_table("metrics")
+    console.print(f"\n[bold]{decision['headline']}[/bold]  ({seconds:.0f} s)\n")
+    ours = metrics[(metrics["model"] == facts["candidate"]) & metrics["group"].isna()].set_index("metric")
+    k = run.config.decision.alerts_per_day
+    for metric, said in (
+        ("auc_roc", "AUC ROC"),
+        ("average_precision", "average precision"),
+        ("card_precision_at_k", f"precision of the {k} cases a day"),
+        ("money_caught_share", "share of the fraud money in those cases"),
+        ("calibration_error", "calibration error"),
+    ):
+        row = ours.loc[metric]
+        interval = f"   95 % interval {row['low']:.3f} to {row['high']:.3f}" if row["low"] == row["low"] else ""
+        console.print(f"  {said:<42} {row['value']:.3f}{interval}")
+    here = run.workspace.root
+    console.print(f"\n  report      {_near(run.report, here)}   (open it in a browser)")
+    console.print(f"  notebooks   {_near(run.folder / 'notebooks', here)}")
+    console.print("  MLflow      make ui")
+    console.print("  JupyterLab  make lab")
+
+
+def _near(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+@app.command()
+def ingest(config: ConfigOption = DEMO, change: SetOption = None, as_json: JsonOption = False) -> None:
+    """Bring raw transactions through their contract into the encrypted, pseudonymised vault.
+
+    Example: fraudlab ingest --config configs/demo.toml
+    """
+    from fraudlab.config import load_config
+    from fraudlab.datasets import ingest as ingest_dataset
+
+    loaded = load_config(config, **_changes(change))
+    manifest = ingest_dataset(loaded, _workspace())
+    if as_json:
+        _print_json(manifest)
+        return
+    said = "is already in the vault, unchanged" if manifest["reused"] else "is in the vault"
+    typer.echo(f"{loaded.dataset.name}: {manifest['rows']:,} transactions; the data set {said}.")
+    typer.echo(f"Next: fraudlab retrain --config {config}")
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Parquet or CSV file to write.")],
+    config: ConfigOption = DEMO,
+    change: SetOption = None,
+) -> None:
+    """Write the raw demo table, with its invented names and card numbers, to try a contract of your own on it.
+
+    Example: fraudlab simulate data/raw/payments.csv --set dataset.simulate.customers=500
+    """
+    from fraudlab.config import load_config
+    from fraudlab.datasets.simulate import simulate as simulate_payments
+
+    loaded = load_config(config, **_changes(change))
+    frame = simulate_payments(loaded.dataset.simulate, loaded.seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}")
+    if out.suffix == ".csv":
+        frame.to_csv(temporary, index=False)
+    else:
+        frame.to_parquet(temporary, index=False)
+    os.replace(temporary, out)
+    typer.echo(f"{len(frame):,} invented payments in {out}. Nothing in it belongs to a real person.")
+
+
+@app.command()
+def describe(
+    dataset: Annotated[str, typer.Argument(help="A data set in the vault.")] = "demo",
+    purpose: Annotated[str, typer.Option(help="Why you look; decides the columns.")] = "fraud-model-training",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the vault holds of a data set, as a purpose may see it.
+
+    Example: fraudlab describe demo --purpose fraud-model-training
+    """
+    import pandas as pd
+
+    from fraudlab.datasets import dataset_facts
+
+    facts = dataset_facts(dataset, purpose=purpose, as_of=None, workspace=_workspace())
+    if as_json:
+        _print_json(facts)
+        return
+    typer.echo(
+        f"{dataset}: {facts['rows']:,} transactions of {facts['customers']:,} customers, "
+        f"{facts['first']} to {facts['last']}"
+    )
+    typer.echo(
+        f"frauds {facts['frauds']:,} of {facts['labelled']:,} labelled ({facts['fraud_rate']:.3%}), "
+        f"not known yet {facts['unlabelled']:,}\n"
+    )
+    columns = pd.DataFrame(facts["columns"])
+    columns["purposes"] = columns["purposes"].map(", ".join)
+    _print_table(columns)
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = DEMO, change: SetOption = None) -> None:
+    """Validate a run config without running it.
+
+    Example: fraudlab config check --config configs/demo.toml
+    """
+    from fraudlab.config import config_digest, load_config
+
+    loaded = load_config(config, **_changes(change))
+    typer.echo(f"{config}: valid; run '{loaded.name}', digest {config_digest(loaded)[:12]}")
+
+
+@config_app.command("explain")
+def config_explain() -> None:
+    """List every key of a run config with its type, default and meaning.
+
+    Example: fraudlab config explain
+    """
+    import pandas as pd
+
+    from fraudlab.config import explain_keys
+
+    _print_table(pd.DataFrame(explain_keys(), columns=["key", "type", "default", "meaning"]))
+
+
+@features_app.command("list")
+def features_list() -> None:
+    """List the named feature sets.
+
+    Example: fraudlab features list
+    """
+    from fraudlab.features.sets import NAMED_SETS
+
+    for name, feature_set in NAMED_SETS.items():
+        typer.echo(f"{name:<12} {len(feature_set.columns):3d} columns   needs {', '.join(feature_set.requires)}")
+
+
+@features_app.command("show")
+def features_show(
+    name: Annotated[str, typer.Argument(help="A named set.")] = "card-v1", as_json: JsonOption = False
+) -> None:
+    """Show what each column of a feature set means.
+
+    Example: fraudlab features show card-v1
+    """
+    from fraudlab.features.sets import named_set
+
+    table = named_set(name).describe()
+    if as_json:
+        _print_json(table.to_dict("records"))
+    else:
+        _print_table(table[["column", "group", "meaning"]])
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """List the registered models with their aliases and key figures.
+
+    Example: fraudlab models list
+    """
+    from fraudlab import tracking
+
+    table = tracking.models_table(tracking.open_store(_workspace()))
+    if as_json:
+        _print_json(table.to_dict("records"))
+    elif table.empty:
+        typer.echo("No model is registered yet. Next: fraudlab retrain --config configs/demo.toml")
+    else:
+        _print_table(table)
+
+
+@app.command()
+def runs(as_json: JsonOption = False) -> None:
+    """List the runs of this project, newest first.
+
+    Example: fraudlab runs
+    """
+    from fraudlab.workflow import runs_table
+
+    table = runs_table(_workspace())
+    if as_json:
+        _print_json(table.to_dict("records"))
+    elif table.empty:
+        typer.echo("No run yet. Next: fraudlab retrain --config configs/demo.toml")
+    else:
+        _print_table(table)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run: `fraudlab runs`.")],
+    out: Annotated[Path | None, typer.Option(help="HTML or PDF file; default: reports/<run>.html.")] = None,
+) -> None:
+    """Write a run's report for reviewers again, from its evidence.
+
+    Example: fraudlab report demo-1a2b3c4d5e --out /tmp/review.pdf
+    """
+    from fraudlab.report import build_report, to_pdf
+    from fraudlab.schema import InputError, did_you_mean
+
+    workspace = _workspace()
+    folder = workspace.runs / run
+    if not folder.is_dir():
+        there = [path.parent.name for path in workspace.runs.glob("*/state.json")]
+        raise InputError(f"run: no run '{run}'; {did_you_mean(run, there)}")
+    html = build_report(folder, workspace.reports / f"{run}.html")
+    written = html
+    if out is not None:
+        written = out
+        if out.suffix == ".pdf":
+            to_pdf(html, out)
+        else:
+            build_report(folder, out)
+    typer.echo(f"{_near(written, workspace.root)}")
+
+
+@app.command()
+def notebook(
+    path: Annotated[Path, typer.Argument(help="A notebook, e.g. notebooks/04_evaluate.ipynb.")],
+    out: Annotated[Path, typer.Option(help="Where the executed notebook goes.")],
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable.")] = None,
+) -> None:
+    """Run one notebook with papermill; an unknown parameter is refused.
+
+    Example: fraudlab notebook notebooks/02_explore.ipynb --out runs/explore.ipynb -p config=configs/demo.toml
+    """
+    from fraudlab.workflow import run_notebook
+
+    run_notebook(path, out, _changes(parameter), cwd=_workspace().root)
+    typer.echo(f"{out}")
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders to search.")],
+    config: ConfigOption = DEMO,
+    as_json: JsonOption = False,
+) -> None:
+    """Search files, byte by byte, for the raw identifiers of a config's source data; exit 1 if any is found.
+
+    Example: fraudlab scan runs reports mlruns data/vault --config configs/demo.toml
+    """
+    from fraudlab.config import load_config
+    from fraudlab.datasets import raw_identifiers
+    from fraudlab.privacy.scan import find_planted
+
+    loaded = load_config(config)
+    needles = raw_identifiers(loaded)
+    found = find_planted(paths, needles)
+    if as_json:
+        _print_json(found.to_dict("records"))
+    elif found.empty:
+        typer.echo(f"None of {len(needles):,} raw identifiers found in {', '.join(map(str, paths))}.")
+    else:
+        _print_table(found)
+    if not found.empty:
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Open MLflow on this project's own runs and models (a plain `mlflow ui` would open another database).
+
+    Example: fraudlab ui --port 5001
+    """
+    from fraudlab import tracking
+
+    workspace = _workspace()
+    tracking.open_store(workspace)
+    command, environment = tracking.ui_command(workspace, port=port)
+    typer.echo(f"MLflow: http://127.0.0.1:{port}   (Ctrl+C ends it)")
+    os.execvpe(command[0], command, os.environ | environment)
+
+
+@app.command()
+def lab(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8888) -> None:
+    """Open JupyterLab on the notebooks, on this machine only, with a token.
+
+    Example: fraudlab lab --port 8889
+    """
+    root = _workspace().root
+    command = [
+        sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--LabApp.default_url=/lab/tree/notebooks/01_ingest.ipynb",
+        # Kernels talk over Unix sockets, readable by their owner only, instead of plain TCP.
+        "--KernelManager.transport=ipc",
+    ]  # fmt: skip
+    os.execvpe(command[0], command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def _workspace() -> Any:
+    from fraudlab.config import Workspace
+
+    return Workspace.here()
+
+
+def main() -> None:
+    """Run the command line; a refused input is a sentence on standard error and an exit code, not a traceback."""
+    try:
+        app()
+    except Exception as error:
+        # Known failures carry their exit code; importing their class here would cost every `--help` pandas.
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""From a run's config to its evidence: prepare once, score every model on the same rows, table what they are worth.
+
+The notebooks call these functions one per cell. Each takes values and returns values; evidence is written by the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fraudlab import decisions, explain, metrics
+from fraudlab.config import GateConfig, RunConfig, Workspace
+from fraudlab.datasets import load_transactions
+from fraudlab.features import FeatureSet
+from fraudlab.features.sets import named_set
+from fraudlab.schema import InputError
+from fraudlab.splits import Fold, temporal_fold
+from fraudlab.training import FittedModel
+
+# The budgets at which the cost table is drawn, as multiples of the investigators' own.
+BUDGET_STEPS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every later step stands on: transactions, their features, the fold, all in the same row order."""
+
+    transactions: pd.DataFrame
+    features: pd.DataFrame
+    feature_set: FeatureSet
+    fold: Fold
+
+    @property
+    def labels(self) -> pd.Series:
+        """`is_fraud` of all rows; NA where it was not known."""
+        return self.transactions["is_fraud"]
+
+    def rows(self, part: str) -> dict[str, Any]:
+        """Return transactions, features and 0/1 labels of one part of the fold: train, valid, refit or test."""
+        where = getattr(self.fold, part)
+        return {
+            "transactions": self.transactions.iloc[where].reset_index(drop=True),
+            "features": self.features.iloc[where].reset_index(drop=True),
+            "y": self.labels.iloc[where].to_numpy(dtype=bool).astype(np.int8),
+        }
+
+
+def prepare(config: RunConfig, workspace: Workspace) -> Prepared:
+    """Load what the purpose allows, compute the feature set, cut the fold.
+
+    Raises
+    ------
+    InputError : the data set is not in the vault, a column the features need is missing, the period is too short.
+    """
+    transactions = load_transactions(
+        config.dataset.name, purpose=config.purpose, as_of=config.as_of_time, workspace=workspace
+    )
+    feature_set = named_set(config.features.set)
+    features = feature_set.compute(transactions)
+    return Prepared(transactions, features, feature_set, temporal_fold(transactions, config.split))
+
+
+def score_part(models: Mapping[str, FittedModel], prepared: Prepared, part: str) -> pd.DataFrame:
+    """Score one part of the fold with every model: columns `<model>` (raw score) and `<model>_risk` (calibrated).
+
+    The rows are those of `prepared.rows(part)`. A model without a calibrator gets no `_risk` column.
+    """
+    features = prepared.features.iloc[getattr(prepared.fold, part)].reset_index(drop=True)
+    scored = {}
+    for name, model in models.items():
+        scored[name] = model.score(features)
+        if model.calibrator is not None:
+            scored[f"{name}_risk"] = model.risk(features)
+    return pd.DataFrame(scored)
+
+
+def thresholds_from_validation(
+    name: str, prepared: Prepared, models: Mapping[str, FittedModel], config: RunConfig
+) -> decisions.Thresholds:
+    """Choose the alert thresholds of one model on the validation part, never on the test.
+
+    About `alerts_per_day` cases a day then reach manual review and `step_up_per_day` more a second factor.
+    """
+    part = prepared.rows("valid")
+    return decisions.choose_thresholds(
+        models[name].risk(part["features"]),
+        part["transactions"]["event_time"],
+        part["transactions"][config.split.entity],
+        alerts_per_day=config.decision.alerts_per_day,
+        step_up_per_day=config.decision.step_up_per_day,
+    )
+
+
+def tiers_on_test(prepared: Prepared, risk: pd.Series, thresholds: decisions.Thresholds) -> pd.DataFrame:
+    """Table what each risk tier held in the test period."""
+    part = prepared.rows("test")
+    tiers = decisions.assign_tiers(risk.to_numpy(), thresholds)
+    return decisions.tier_table(part["y"], tiers, part["transactions"]["amount"].to_numpy())
+
+
+def performance(
+    models: Mapping[str, FittedModel], prepared: Prepared, scores: pd.DataFrame, config: RunConfig, *, n_boot: int = 200
+) -> dict[str, pd.DataFrame]:
+    """Table what every model is worth on the test part.
+
+    Returns
+    -------
+    dict of tidy tables: metrics, daily, roc, pr, calibration, cost (columns as in `fraudlab.metrics`).
+    """
+    part = prepared.rows("test")
+    transactions, y = part["transactions"], part["y"]
+    shared = {
+        "event_time": transactions["event_time"],
+        "entity": transactions[config.split.entity],
+        "amount": transactions["amount"].to_numpy(),
+    }
+    k = config.decision.alerts_per_day
+    tables: dict[str, list[pd.DataFrame]] = {
+        name: [] for name in ("metrics", "daily", "roc", "pr", "calibration", "cost")
+    }
+    for name in models:
+        score = scores[name].to_numpy()
+        risk = scores[f"{name}_risk"].to_numpy() if f"{name}_risk" in scores else None
+        tables["metrics"].append(
+            metrics.evaluate(y, score, **shared, k=k, model=name, risk=risk, n_boot=n_boot, seed=config.seed)
+        )
+        _, daily = metrics.card_precision_at_k(y, score, shared["event_time"], shared["entity"], k)
+        tables["daily"].append(daily.assign(model=name))
+        tables["roc"].append(metrics.roc_table(y, score, model=name))
+        tables["pr"].append(metrics.pr_table(y, score, model=name))
+        if risk is not None:
+            tables["calibration"].append(metrics.calibration_table(y, score, model=name, stage="before"))
+            tables["calibration"].append(metrics.calibration_table(y, risk, model=name, stage="after"))
+        budgets = sorted({max(1, round(k * step)) for step in BUDGET_STEPS})
+        tables["cost"].append(
+            metrics.cost_table(
+                y,
+                score,
+                **shared,
+                ks=budgets,
+                review_cost=config.decision.review_cost,
+                recovery_rate=config.decision.recovery_rate,
+                model=name,
+            )
+        )
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
+
+
+def promotion_gate(
+    tables: pd.DataFrame, candidate: str, champion: pd.DataFrame | None, gate: GateConfig
+) -> list[dict[str, Any]]:
+    """Judge a candidate: each check with what was required, what was found and whether it passed.
+
+    Parameters
+    ----------
+    tables : metric table of this run's models on the test part.
+    candidate : its model name in `tables`.
+    champion : the present champion's metric table on the same rows; None when there is no champion.
+    gate : the limits.
+    """
+
+    def value(table: pd.DataFrame, model: str, metric: str) -> float:
+        row = table[(table["model"] == model) & (table["metric"] == metric) & table["group"].isna()]
+        if len(row) != 1:
+            raise InputError(f"gate: the metric table must hold {metric} of {model} once; found {len(row)}")
+        return float(row["value"].iloc[0])
+
+    auc = value(tables, candidate, "auc_roc")
+    precision = value(tables, candidate, "card_precision_at_k")
+    rules = value(tables, "rules", "card_precision_at_k")
+    checks = [
+        _check(
+            "ranks frauds above genuine payments (AUC ROC)", f">= {gate.min_auc_roc:.3f}", auc, auc >= gate.min_auc_roc
+        ),
+        _check(
+            "finds more victims than the rules alone (precision at the budget)",
+            f"> {rules:.3f}",
+            precision,
+            precision > rules,
+        ),
+    ]
+    if champion is not None:
+        least = value(champion, "champion", "card_precision_at_k") - gate.non_inferiority
+        checks.append(
+            _check(
+                "not worse than the champion (precision at the budget)",
+                f">= {least:.3f}",
+                precision,
+                precision >= least,
+            )
+        )
+    return checks
+
+
+def _check(check: str, required: str, found: float, passed: bool) -> dict[str, Any]:
+    return {"check": check, "required": required, "found": round(found, 4), "passed": bool(passed)}
+
+
+def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
+    """Rank every feature by how well it alone orders the frauds of the training part (AUC ROC, whichever direction).
+
+    Missing values rank lowest. Columns: feature, auc_roc, missing, meaning; best first.
+    """
+    from scipy.stats import rankdata
+
+    part = prepared.rows("refit")
+    y = part["y"].astype(bool)
+    frauds, genuine = int(y.sum()), int((~y).sum())
+    meaning = prepared.feature_set.describe().set_index("column")["meaning"]
+    rows = []
+    for name in part["features"].columns:
+        values = part["features"][name].to_numpy(dtype=float)
+        missing = np.isnan(values)
+        ranks = rankdata(np.where(missing, -np.inf, values))
+        auc = (ranks[y].sum() - frauds * (frauds + 1) / 2) / (frauds * genuine)
+        rows.append((name, max(auc, 1 - auc), missing.mean(), meaning.get(name, "")))
+    table = pd.DataFrame(rows, columns=["feature", "auc_roc", "missing", "meaning"])
+    return table.sort_values(["auc_roc", "feature"], ascending=[False, True], ignore_index=True)
+
+
+def fold_facts(fold: Fold) -> dict[str, Any]:
+    """Return the fold as evidence: its sentence, its parts, what was left out and why."""
+    parts = fold.table()
+    return {
+        "explain": fold.explain(),
+        "parts": parts.assign(start=parts["start"].astype(str), end=parts["end"].astype(str)).to_dict("records"),
+        "excluded_customers": fold.excluded_customers,
+        "excluded_transactions": fold.excluded_transactions,
+        "unlabelled": fold.unlabelled,
+        "delay_days": fold.delay / pd.Timedelta(days=1),
+    }
+
+
+MODEL_LABELS = {"xgboost": "boosted trees (XGBoost)", "logistic": "logistic regression", "rules": "plain rules"}
+
+
+def model_facts(models: Mapping[str, FittedModel], candidate: str) -> list[dict[str, Any]]:
+    """Return what each model is and how it was fitted, the candidate first."""
+    names = [candidate, *(name for name in models if name != candidate)]
+    return [
+        {
+            "name": name,
+            "label": MODEL_LABELS.get(name, name),
+            "role": "candidate" if name == candidate else "baseline",
+            "facts": models[name].facts,
+        }
+        for name in names
+    ]
+
+
+def alert_examples(
+    model: FittedModel, prepared: Prepared, thresholds: Mapping[str, Any], config: RunConfig, n: int = 5
+) -> list[dict[str, Any]]:
+    """Explain `n` alerts of the test part as a case worker would read them; nothing in them names a customer."""
+    part = prepared.rows("test")
+    risk = model.risk(part["features"])
+    tiers = decisions.assign_tiers(risk, decisions.Thresholds.from_dict(dict(thresholds)))
+    return explain.example_alerts(
+        model,
+        part["features"],
+        part["transactions"],
+        part["y"],
+        risk,
+        tiers,
+        decisions.actions_for(tiers),
+        prepared.feature_set.describe(),
+        n=n,
+        seed=config.seed,
+    )
+
+
+def alerts_table(alerts: list[dict[str, Any]]) -> pd.DataFrame:
+    """Lay example alerts out as a table: case, when, amount, risk, what to do, what it was, why."""
+    return pd.DataFrame(
+        [
+            {
+                "case": alert["case"],
+                "when": f"{alert['day']}, {alert['hour']:02d} h",
+                "amount": alert["amount"],
+                "risk": round(alert["risk"], 3),
+                "action": alert["action"],
+                "outcome": alert["outcome"],
+                "reasons": "; ".join(alert["reasons"]),
+            }
+            for alert in alerts
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class ExplainedSample:
+    """A sample of payments with their features and the model's contributions, row for row."""
+
+    features: pd.DataFrame
+    contributions: pd.DataFrame
+
+
+def explained_sample(model: FittedModel, prepared: Prepared, *, seed: int, size: int = 3000) -> ExplainedSample:
+    """Explain a random sample of the test part, large enough for means, small enough to be quick."""
+    where = prepared.fold.test
+    chosen = np.sort(np.random.default_rng(seed).choice(where, size=min(size, len(where)), replace=False))
+    features = prepared.features.iloc[chosen].reset_index(drop=True)
+    return ExplainedSample(features, explain.contributions(model, features))
+
+
+def headline(table: pd.DataFrame, config: RunConfig) -> str:
+    """Say in one line what the candidate is worth at the budget."""
+    ours = table[(table["model"] == config.model.kind) & table["group"].isna()].set_index("metric")["value"]
+    return (
+        f"{ours['card_precision_at_k']:.0%} of the {config.decision.alerts_per_day} cases a day are victims; "
+        f"AUC {ours['auc_roc']:.3f}, average precision {ours['average_precision']:.3f}"
+    )

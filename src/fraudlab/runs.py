@@ -1,0 +1,329 @@
+"""A run: one folder of evidence about one model, and the few ways notebooks write to it.
+
+`open_run` is the first call of every notebook: under papermill it finds the folder the launcher prepared, in JupyterLab
+it makes one. Evidence is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomli_w
+
+from fraudlab import metrics, serving, tracking, training
+from fraudlab.config import RunConfig, Workspace, config_digest, load_config, project_root
+from fraudlab.decisions import Thresholds
+from fraudlab.features import FeatureSet
+from fraudlab.recipe import Prepared
+from fraudlab.schema import InputError
+from fraudlab.training import FittedModel
+
+EVIDENCE_VERSIONS = (
+    "pandas",
+    "numpy",
+    "scikit-learn",
+    "xgboost-cpu",
+    "xgboost",
+    "mlflow",
+    "shap",
+    "numba",
+    "papermill",
+)
+INTERACTIVE = "interactive session"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run's folder: its config, where its evidence goes, what came before."""
+
+    folder: Path
+    config: RunConfig
+    workspace: Workspace
+
+    @property
+    def evidence(self) -> Path:
+        """The tables and facts the report is made from."""
+        return self.folder / "evidence"
+
+    @property
+    def model_folder(self) -> Path:
+        """The fitted models, one folder each."""
+        return self.folder / "models"
+
+    @property
+    def package(self) -> Path:
+        """The model as it goes to production: booster, calibrator, thresholds, reasons."""
+        return self.folder / "package"
+
+    def save_json(self, name: str, value: Any) -> None:
+        """Write one JSON file of evidence, whole or not at all."""
+        text = json.dumps(value, indent=2, default=_jsonable, allow_nan=False)
+        write_whole(self.evidence / f"{name}.json", text + "\n")
+
+    def save_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Write one table of evidence as CSV and return it, so that a cell can show what it saved."""
+        write_whole(self.evidence / f"{name}.csv", table.to_csv(index=False))
+        return table
+
+    def load_json(self, name: str) -> Any:
+        """Read one JSON file of evidence; say which notebook writes it when it is not there."""
+        path = self.evidence / f"{name}.json"
+        if not path.is_file():
+            raise InputError(f"run {self.folder.name}: no {name}.json yet; run the notebooks in order, from 01_ingest")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def load_table(self, name: str) -> pd.DataFrame:
+        """Read one table of evidence; say which notebook writes it when it is not there."""
+        path = self.evidence / f"{name}.csv"
+        if not path.is_file():
+            raise InputError(f"run {self.folder.name}: no {name}.csv yet; run the notebooks in order, from 01_ingest")
+        return pd.read_csv(path)
+
+    def save_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Write several tables of evidence, each under its name."""
+        for name, table in tables.items():
+            self.save_table(name, table)
+
+    def save_models(self, models: Mapping[str, FittedModel]) -> None:
+        """Write every fitted model into its own folder: boosters as .ubj, the rest as JSON, nothing pickled."""
+        for name, model in models.items():
+            training.save_model(model, self.model_folder / name)
+
+    def load_models(self) -> dict[str, FittedModel]:
+        """Read the fitted models of this run, candidate first, checked against their digests."""
+        return {row["name"]: training.load_model(self.model_folder / row["name"]) for row in self.load_json("models")}
+
+    def tracked(self) -> str:
+        """Return the MLflow run's id; a launcher has made it, an interactive session makes its own."""
+        known = self.load_json("run").get("mlflow_run_id")
+        if known is None:
+            client = tracking.open_store(self.workspace)
+            known = tracking.start_run(client, self.config, name=self.folder.name, tags=self.tags())
+            self.note(mlflow_run_id=known)
+        return known
+
+    def tags(self) -> dict[str, str]:
+        """Return what an MLflow run must carry so that its result can be made again."""
+        facts = self.load_json("run")
+        named = ("config_digest", "data_digest", "code_digest", "git_commit", "lock_digest", "purpose", "as_of")
+        return {f"fraudlab.{name}": str(facts[name]) for name in named if facts.get(name)}
+
+    def track_metrics(self, table: pd.DataFrame) -> None:
+        """Log a metric table to this run in MLflow."""
+        tracking.log_metrics(tracking.open_store(self.workspace), self.tracked(), table)
+
+    def champion_performance(self, prepared: Prepared) -> pd.DataFrame | None:
+        """Score this run's test part with the present champion; None when there is none.
+
+        The champion brings its own feature set, so it is judged fairly after the named set has changed.
+        """
+        champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
+        if champion is None:
+            return None
+        package = serving.load_package(champion["package"])
+        features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
+        part = prepared.rows("test")
+        scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)
+        return metrics.evaluate(
+            part["y"],
+            scored["score"].to_numpy(),
+            event_time=part["transactions"]["event_time"],
+            entity=part["transactions"][self.config.split.entity],
+            amount=part["transactions"]["amount"].to_numpy(),
+            k=self.config.decision.alerts_per_day,
+            model="champion",
+            seed=self.config.seed,
+        )
+
+    def register(self, feature_set: FeatureSet, gate: list[dict[str, Any]]) -> dict[str, Any]:
+        """Pack the candidate, register it as challenger and promote it if every check of the gate passed.
+
+        Returns
+        -------
+        The decision as kept in decision.json: decision, reasons, gate, champion before and after, versions, summary.
+        """
+        facts = self.load_json("run")
+        candidate = training.load_model(self.model_folder / facts["candidate"])
+        thresholds = Thresholds.from_dict(self.load_json("thresholds"))
+        named = ("name", "purpose", "run_id", "config_digest", "data_digest", "code_digest", "seed", "as_of")
+        serving.save_package(
+            self.package,
+            candidate,
+            thresholds,
+            feature_set.describe(),
+            {name: facts.get(name) for name in named} | {"feature_set": feature_set.to_dict()},
+        )
+        client = tracking.open_store(self.workspace)
+        before = tracking.champion(client, self.config.name)
+        run_id = self.tracked()
+        tracking.set_tags(client, run_id, self.tags())
+        version = tracking.register_package(client, run_id, self.package, name=self.config.name, config=self.config)
+        failed = [check for check in gate if not check["passed"]]
+        if failed:
+            reasons = [
+                f"{check['check']}: required {check['required']}, found {check['found']:.3f}" for check in failed
+            ]
+            said = "kept champion" if before else "rejected"
+        else:
+            reasons = [f"{check['check']}: {check['found']:.3f} ({check['required']})" for check in gate]
+            tracking.promote(client, self.config.name, version, reason="; ".join(reasons))
+            said = "promoted"
+        after = tracking.champion(client, self.config.name)
+        decision = {
+            "decision": said,
+            "reasons": reasons,
+            "gate": gate,
+            "champion_before": before["version"] if before else None,
+            "champion_after": after["version"] if after else None,
+            "challenger_version": version,
+            "thresholds": thresholds.to_dict(),
+            "alerts_per_day": self.config.decision.alerts_per_day,
+            "headline": _headline(said, self.config.name, version, after),
+        }
+        decision["summary"] = {key: decision[key] for key in ("decision", "champion_before", "champion_after")}
+        self.save_json("decision", decision)
+        self.note(model_name=self.config.name, model_version=version)
+        if facts["command"] == INTERACTIVE:
+            tracking.finish_run(client, run_id, "FINISHED")
+            # The next interactive pass through the notebooks is a run of its own.
+            self.note(mlflow_run_id=None)
+        return decision
+
+    @property
+    def report(self) -> Path:
+        """Where this run's report for reviewers lies."""
+        return self.workspace.reports / f"{self.folder.name}.html"
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        path = self.evidence / "run.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.save_json("run", known | facts)
+
+    def done(self, step: str, headline: str) -> str:
+        """Leave one line about what a notebook reached; the launcher prints it."""
+        write_whole(self.folder / "headlines" / step, headline)
+        return headline
+
+
+def _headline(said: str, name: str, version: str, champion: dict[str, Any] | None) -> str:
+    if said == "promoted":
+        return f"{name} version {version} is the champion"
+    if champion:
+        return f"{name} version {version} stays challenger; version {champion['version']} remains the champion"
+    return f"{name} version {version} is registered but did not pass the gate; there is no champion yet"
+
+
+def _jsonable(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, pd.Timestamp | dt.datetime | dt.date):
+        return value.isoformat()
+    if isinstance(value, pd.Timedelta):
+        return value.total_seconds() / 86_400
+    if value is pd.NA or value is pd.NaT:
+        return None
+    raise TypeError(f"evidence holds a {type(value).__name__}, which JSON does not know")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def open_run(config: str | Path, run_dir: str | Path = "", as_of: str = "") -> Run:
+    """Open the run a notebook belongs to.
+
+    Parameters
+    ----------
+    config : a run config, absolute or relative to the project's root.
+    run_dir : the folder a launcher prepared; empty in JupyterLab, where `runs/<name>-lab` is used.
+    as_of : what was known then, with a time zone; empty takes the config's own.
+
+    Raises
+    ------
+    InputError : the config is missing or wrong, or the run folder does not exist.
+    """
+    workspace = Workspace.here()
+    if run_dir:
+        folder = workspace.root / run_dir
+        if not folder.is_dir():
+            raise InputError(f"run_dir: no folder at {run_dir}; leave it empty to work interactively")
+        return Run(folder, load_config(folder / "evidence" / "config.toml"), workspace)
+    path = Path(config)
+    loaded = load_config(path if path.is_file() else workspace.root / path, **({"as_of": as_of} if as_of else {}))
+    run = Run(workspace.runs / f"{loaded.name}-lab", loaded, workspace)
+    begin(run, project_root(path if path.is_file() else workspace.root / path), command=INTERACTIVE)
+    return run
+
+
+def begin(run: Run, project: Path, command: str) -> None:
+    """Start a run's folder: write what a run is made from: its config, its digests, its versions."""
+    raw = json.loads(run.config.model_dump_json(exclude_none=True))
+    for key in ("path", "contract"):
+        if key in raw["dataset"] and Path(raw["dataset"][key]).is_relative_to(run.workspace.root):
+            raw["dataset"][key] = str(Path(raw["dataset"][key]).relative_to(run.workspace.root))
+    write_whole(run.evidence / "config.toml", tomli_w.dumps(raw))
+    installed = {}
+    for package in EVIDENCE_VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[package] = importlib.metadata.version(package)
+    lock = project / "requirements.lock"
+    run.note(
+        name=run.config.name,
+        title=run.config.title,
+        owner=run.config.owner,
+        purpose=run.config.purpose,
+        run_id=run.folder.name,
+        created=pd.Timestamp.now("UTC").floor("s").isoformat(),
+        as_of=run.config.as_of_time.isoformat() if run.config.as_of_time is not None else None,
+        seed=run.config.seed,
+        config_digest=config_digest(run.config),
+        code_digest=code_digest(project),
+        git_commit=git_commit(project),
+        lock_digest=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
+        versions={"python": platform.python_version(), **installed},
+        command=command,
+    )
+
+
+def code_digest(project: Path) -> str:
+    """Return the sha-256 over the package's sources and the notebooks' code, in a fixed order."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    sources = sorted(p for p in package.rglob("*") if p.suffix in {".py", ".j2", ".css"})
+    for path in sources:
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    for path in sorted((project / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        digest.update(path.name.encode() + b"\0" + "".join("".join(cell["source"]) for cell in cells).encode())
+    return digest.hexdigest()
+
+
+def git_commit(project: Path) -> str | None:
+    """Return the project's commit, marked when the working tree differs from it; None outside git."""
+
+    def git(*words: str) -> str | None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return subprocess.run(
+                ["git", "-C", str(project), *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+        return None
+
+    commit = git("rev-parse", "HEAD")
+    return None if commit is None else commit + ("+changes" if git("status", "--porcelain") else "")

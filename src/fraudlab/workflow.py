@@ -1,0 +1,279 @@
+"""The notebooks in order, through papermill: the door scheduled retraining goes through.
+
+`retrain` takes a config file, runs every notebook into the run's folder, keeps a state file, owns the MLflow run and
+writes the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fraudlab.config import Workspace, config_digest, digest_of, load_config, project_root
+from fraudlab.runs import Run, begin, code_digest, write_whole
+from fraudlab.schema import FraudlabError, InputError, did_you_mean
+
+STEPS: tuple[tuple[str, str], ...] = (
+    ("01_ingest", "Ingest"),
+    ("02_explore", "Explore"),
+    ("03_train", "Train"),
+    ("04_evaluate", "Evaluate"),
+    ("05_explain", "Explain"),
+    ("06_register", "Register"),
+)
+REPORT_STEP = ("report", "Report")
+# Steps before this one may still refuse the input; a refused run leaves no trace in MLflow.
+FIRST_TRACKED = "04_evaluate"
+
+
+class BusyError(FraudlabError):
+    """Another run holds the project's lock; the champion and the other run are untouched."""
+
+    exit_code = 75
+
+
+@contextlib.contextmanager
+def project_lock(workspace: Workspace) -> Iterator[None]:
+    """Hold the project's run lock; a second run gets `BusyError` (exit code 75) at once."""
+    workspace.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (workspace.runs / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                "another retraining is running in this project; wait for it or look at `fraudlab runs`"
+            ) from None
+        yield
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], *, cwd: Path) -> None:
+    """Execute one notebook with papermill; its output appears under its final name only when papermill has ended.
+
+    Raises
+    ------
+    InputError : the notebook does not exist, a parameter is not one of its own, or a cell refused its input.
+    FraudlabError : a cell failed; the message names the notebook and the error, the output notebook shows the rest.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    if not notebook.is_file():
+        there = [path.stem for path in notebook.parent.glob("*.ipynb")]
+        raise InputError(f"notebook: no file {notebook.name}; {did_you_mean(notebook.stem, there)}")
+    known = papermill.inspect_notebook(str(notebook))
+    for name in parameters:
+        if name not in known:
+            raise InputError(f"notebook {notebook.name}: unknown parameter '{name}'; {did_you_mean(name, known)}")
+    output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = output.with_name(f".{output.name}")
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(temporary),
+            parameters=parameters,
+            cwd=str(cwd),
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            request_save_on_cell_execute=False,
+        )
+    except PapermillExecutionError as error:
+        where = f"notebook {notebook.name}, cell {error.exec_count}"
+        if error.ename == "InputError":
+            raise InputError(f"{error.evalue}\n({where})") from None
+        raise FraudlabError(
+            f"{where} failed: {error.ename}: {error.evalue}\nThe executed notebook shows the rest: {output}"
+        ) from None
+    finally:
+        if temporary.is_file():
+            os.replace(temporary, output)
+
+
+def retrain(
+    config_path: str | Path,
+    *,
+    changes: dict[str, Any] | None = None,
+    workspace: Workspace | None = None,
+    fresh: bool = False,
+    progress: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> Run:
+    """Take a config through all notebooks to a registered model and a report.
+
+    The run's folder is named by what decides its result (config, data, code): asking again for the same reuses it.
+
+    Parameters
+    ----------
+    config_path : a run config.
+    changes : overrides of the config, dotted keys with `__`.
+    workspace : where data, runs and models are kept; default: the project the config lies in.
+    fresh : run again although nothing changed.
+    progress : receives a dict per event: {step, title, number, of, status, seconds, headline}.
+
+    Returns
+    -------
+    The finished run; its evidence says whether the challenger became champion.
+
+    Raises
+    ------
+    InputError : config, data or parameters break a rule (exit code 2).
+    BusyError : another run is going on (exit code 75).
+    FraudlabError : a step failed (exit code 1); the registry is as it was.
+    """
+    config_path = Path(config_path)
+    changes = changes or {}
+    config = load_config(config_path, **changes)
+    project = project_root(config_path)
+    workspace = workspace or (Workspace.here() if "FRAUDLAB_HOME" in os.environ else Workspace(project))
+    if config.dataset.source == "file" and not config.dataset.path.is_file():
+        raise InputError(
+            f"dataset.path: no file at {config.dataset.path}; put the data there or name another file "
+            "with --set dataset.path=FILE"
+        )
+    identity = {
+        "config": config_digest(config),
+        "code": code_digest(project),
+        "data": _file_digest(config.dataset.path) if config.dataset.source == "file" else None,
+        "contract": _file_digest(config.dataset.contract),
+    }
+    run = Run(workspace.runs / f"{config.name}-{digest_of(identity)[:10]}", config, workspace)
+    with project_lock(workspace):
+        state = _read_state(run)
+        if state.get("status") == "done" and not fresh and run.report.is_file():
+            progress({"step": "reuse", "status": "reused"})
+            return run
+        # An unfinished folder holds only this run's own evidence; starting clean is cheaper than guessing.
+        shutil.rmtree(run.folder, ignore_errors=True)
+        begin(run, project, command=_command(config_path, project, changes))
+        with _for_kernels(workspace):
+            _run_steps(run, project, progress)
+    return run
+
+
+@contextlib.contextmanager
+def _for_kernels(workspace: Workspace) -> Iterator[None]:
+    """Give the notebooks' kernels, which inherit it, this run's workspace and files only their owner can read."""
+    wanted = {
+        "FRAUDLAB_HOME": str(workspace.root),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    umask = os.umask(0o077)
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], None]) -> None:
+    from fraudlab import tracking
+
+    client = tracking.open_store(run.workspace)
+    tracking.reap_stale_runs(client)
+    steps = [*STEPS, REPORT_STEP]
+    done: list[dict[str, Any]] = []
+    tracked, status = None, "FAILED"
+    try:
+        for number, (step, title) in enumerate(steps, start=1):
+            event = {"step": step, "title": title, "number": number, "of": len(steps)}
+            progress(event | {"status": "started"})
+            began = time.perf_counter()
+            if step == FIRST_TRACKED:
+                tracked = tracking.start_run(client, run.config, name=run.folder.name, tags=run.tags())
+                run.note(mlflow_run_id=tracked)
+            _run_step(step, run, project)
+            headline = run.folder / "headlines" / step
+            event |= {
+                "status": "done",
+                "seconds": round(time.perf_counter() - began, 1),
+                "headline": headline.read_text(encoding="utf-8") if headline.is_file() else "",
+            }
+            done.append(event)
+            _write_state(run, "running", done)
+            progress(event)
+        tracking.log_folder(client, tracked, run.evidence, "evidence")
+        tracking.log_folder(client, tracked, run.report, "report")
+        status = "FINISHED"
+        _write_state(run, "done", done)
+    except InputError:
+        # A refusal leaves nothing behind: the sentence says all there is to know.
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        _write_state(run, "failed", done)
+        raise
+    finally:
+        if tracked is not None:
+            tracking.finish_run(client, tracked, status)
+
+
+def _run_step(step: str, run: Run, project: Path) -> None:
+    if step == REPORT_STEP[0]:
+        from fraudlab.report import build_report
+
+        path = build_report(run.folder, run.report)
+        run.done(step, f"{path.stat().st_size / 1e3:,.0f} kB, one file, no network needed")
+        return
+    # Relative, because papermill writes parameters into the notebook.
+    parameters = {"run_dir": os.path.relpath(run.folder, run.workspace.root)}
+    notebook = project / "notebooks" / f"{step}.ipynb"
+    run_notebook(notebook, run.folder / "notebooks" / notebook.name, parameters, cwd=run.workspace.root)
+
+
+def _command(config_path: Path, project: Path, changes: dict[str, Any]) -> str:
+    shown = config_path.resolve()
+    shown = shown.relative_to(project) if shown.is_relative_to(project) else Path(shown.name)
+    # A path outside the project is a fact about one machine: its last part is enough to repeat the run.
+    words = [f"--set {key.replace('__', '.')}={Path(str(value)).name}" for key, value in sorted(changes.items())]
+    return " ".join(["fraudlab retrain --config", str(shown), *words])
+
+
+def _file_digest(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"dataset: no file at {path}; check dataset.path and dataset.contract in the config")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _read_state(run: Run) -> dict[str, Any]:
+    path = run.folder / "state.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _write_state(run: Run, status: str, steps: list[dict[str, Any]]) -> None:
+    write_whole(run.folder / "state.json", json.dumps({"status": status, "steps": steps}, indent=2) + "\n")
+
+
+def runs_table(workspace: Workspace) -> pd.DataFrame:
+    """List the runs of a project, newest first: run, status, steps, seconds, report."""
+    rows = []
+    for path in sorted(workspace.runs.glob("*/state.json"), key=lambda p: p.stat().st_mtime, reverse=True):
+        state = json.loads(path.read_text(encoding="utf-8"))
+        report = workspace.reports / f"{path.parent.name}.html"
+        rows.append(
+            {
+                "run": path.parent.name,
+                "status": state["status"],
+                "steps": len(state["steps"]),
+                "seconds": round(sum(step["seconds"] for step in state["steps"]), 1),
+                "report": str(report.relative_to(workspace.root)) if report.is_file() else "",
+            }
+        )
+    return pd.DataFrame(rows, columns=["run", "status", "steps", "seconds", "report"])

@@ -1,0 +1,190 @@
+"""The main job, end to end on small demo data: every notebook through papermill, registry, report, no identifier left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fraudlab import serving, tracking, workflow
+from fraudlab.config import Workspace, load_config
+from fraudlab.datasets import raw_identifiers
+from fraudlab.privacy.scan import find_planted
+from fraudlab.schema import FraudlabError, InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "configs" / "demo.toml"
+SMALL = {
+    "dataset__simulate__customers": 400,
+    "dataset__simulate__merchants": 120,
+    "dataset__simulate__days": 100,
+    "split__train_days": 35,
+    "split__delay_days": 7,
+    "split__valid_days": 14,
+    "split__test_days": 14,
+    "split__min_positives": 5,
+    "model__n_estimators": 60,
+    "decision__alerts_per_day": 3,
+    "decision__step_up_per_day": 6,
+}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[workflow.Run, list[dict]]:
+    """One small retraining, shared by the tests below."""
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    events: list[dict] = []
+    run = workflow.retrain(DEMO, changes=SMALL, workspace=workspace, progress=events.append)
+    return run, events
+
+
+def test_every_step_runs_and_says_what_it_reached(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, events = finished
+    ended = [event for event in events if event["status"] == "done"]
+    assert [event["step"] for event in ended] == [step for step, _ in (*workflow.STEPS, workflow.REPORT_STEP)]
+    assert all(event["headline"] for event in ended)
+    for step, _ in workflow.STEPS:
+        notebook = json.loads((run.folder / "notebooks" / f"{step}.ipynb").read_text())
+        outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+        assert outputs
+        assert not any(output["output_type"] == "error" for output in outputs)
+        assert not any(output.get("name") == "stderr" for output in outputs), "a clean notebook has no warnings"
+
+
+def test_the_model_is_registered_explained_and_reported(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    decision, facts = run.load_json("decision"), run.load_json("run")
+    champion = tracking.champion(tracking.open_store(run.workspace), "demo")
+    if decision["decision"] == "promoted":
+        assert champion["version"] == facts["model_version"] == decision["champion_after"]
+    else:
+        assert champion is None
+    html = run.report.read_text(encoding="utf-8")
+    metrics = run.load_table("metrics")
+    auc = metrics.query("model == 'xgboost' and metric == 'auc_roc'")["value"].iloc[0]
+    assert f"{auc:.3f}" in html
+    assert facts["config_digest"][:12] in html
+    assert auc > 0.7
+
+
+def test_tracking_holds_the_same_figures(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    tracked = tracking.open_store(run.workspace).get_run(run.load_json("run")["mlflow_run_id"])
+    metrics = run.load_table("metrics").query("model == 'xgboost'").set_index("metric")["value"]
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.metrics["xgboost/auc_roc"] == pytest.approx(metrics["auc_roc"])
+    assert tracked.data.tags["fraudlab.data_digest"] == run.load_json("run")["data_digest"]
+
+
+def test_the_packaged_model_scores_what_was_evaluated(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    from fraudlab import recipe
+
+    prepared = recipe.prepare(run.config, run.workspace)
+    part = prepared.rows("test")
+    package = serving.load_package(run.package)
+    scored = package.score(part["features"])
+    from sklearn.metrics import roc_auc_score
+
+    metrics = run.load_table("metrics").query("model == 'xgboost'").set_index("metric")["value"]
+    assert roc_auc_score(part["y"], scored["score"]) == pytest.approx(metrics["auc_roc"], abs=1e-9)
+    assert scored["reasons"][scored["tier"] != "low"].str.len().gt(0).all()
+
+
+def test_asking_again_reuses_the_run(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    events: list[dict] = []
+    again = workflow.retrain(DEMO, changes=SMALL, workspace=run.workspace, progress=events.append)
+    assert again.folder == run.folder
+    assert [event["status"] for event in events] == ["reused"]
+
+
+def test_no_raw_identifier_is_left_anywhere(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:
+    run, _ = finished
+    needles = raw_identifiers(run.config)
+    assert len(needles) > 2000
+    places = [run.workspace.runs, run.workspace.reports, run.workspace.mlruns, run.workspace.vault]
+    assert all(any(place.rglob("*")) for place in places)
+    found = find_planted(places, needles)
+    assert found.empty, found.to_string()
+    # The search can find: one planted address, hidden in other bytes.
+    (tmp_path / "leak.bin").write_bytes(b"\0\1" + needles[len(needles) // 2].encode() + b"\2")
+    assert len(find_planted([tmp_path], needles)) == 1
+
+
+def test_files_are_for_their_owner_only(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    written = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert not [path for path in written if path.stat().st_mode & 0o077]
+
+
+def test_a_moved_project_keeps_its_champion(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:
+    run, _ = finished
+    moved = Workspace(tmp_path / "moved")
+    shutil.copytree(run.workspace.root, moved.root)
+    hidden = run.workspace.root.with_name("hidden")
+    os.rename(run.workspace.root, hidden)
+    try:
+        client = tracking.open_store(moved)
+        table = tracking.models_table(client)
+        assert table["name"].tolist() == ["demo"]
+        champion = tracking.champion(client, "demo")
+        if champion is not None:
+            assert str(champion["package"]).startswith(str(moved.root))
+            serving.load_package(champion["package"])
+    finally:
+        os.rename(hidden, run.workspace.root)
+
+
+def test_too_few_frauds_are_refused_and_nothing_is_left(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    before = sorted(path.name for path in run.workspace.runs.iterdir())
+    models = tracking.models_table(tracking.open_store(run.workspace))
+    with pytest.raises(InputError, match="frauds"):
+        workflow.retrain(DEMO, changes=SMALL | {"split__min_positives": 100_000}, workspace=run.workspace)
+    assert sorted(path.name for path in run.workspace.runs.iterdir()) == before
+    pd.testing.assert_frame_equal(tracking.models_table(tracking.open_store(run.workspace)), models)
+
+
+def test_unknown_notebooks_and_parameters_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown parameter 'confg'; did you mean 'config'"):
+        workflow.run_notebook(
+            ROOT / "notebooks" / "02_explore.ipynb", tmp_path / "out.ipynb", {"confg": "x"}, cwd=tmp_path
+        )
+    with pytest.raises(InputError, match="no file 02_explor.ipynb; did you mean '02_explore'"):
+        workflow.run_notebook(ROOT / "notebooks" / "02_explor.ipynb", tmp_path / "out.ipynb", {}, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_cell_names_the_notebook_and_keeps_what_ran(tmp_path: Path) -> None:
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("print('before')"), nbformat.v4.new_code_cell("1 / 0")],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, tmp_path / "bad.ipynb")
+    with pytest.raises(FraudlabError, match=r"bad\.ipynb, cell 2 failed: ZeroDivisionError"):
+        workflow.run_notebook(tmp_path / "bad.ipynb", tmp_path / "out" / "bad.ipynb", {}, cwd=tmp_path)
+    assert "before" in (tmp_path / "out" / "bad.ipynb").read_text()
+
+
+def test_interactive_notebooks_find_the_config_from_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fraudlab.runs import open_run
+
+    (tmp_path / "pyproject.toml").touch()
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.delenv("FRAUDLAB_HOME", raising=False)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    run = open_run("configs/demo.toml")
+    assert run.folder == tmp_path / "runs" / "demo-lab"
+    assert load_config(run.evidence / "config.toml") == run.config
+    with pytest.raises(InputError, match="no data.json yet; run the notebooks in order"):
+        run.load_json("data")
