@@ -15,7 +15,13 @@ import pytest
 
 
 def make_transactions(
-    rows: int = 4000, *, days: int = 60, customers: int = 60, merchants: int = 40, fraud_rate: float = 0.05, seed: int = 0
+    rows: int = 4000,
+    *,
+    days: int = 60,
+    customers: int = 60,
+    merchants: int = 40,
+    fraud_rate: float = 0.05,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Canonical transactions in the total order: frauds are larger and at a few bad merchants, labels come days later."""
     rng = np.random.default_rng(seed)

@@ -125,7 +125,7 @@ def retrain(
 def _print_summary(console: Any, run: Any, seconds: float) -> None:
     facts, decision, metrics = run.load_json("run"), run.load_json("decision"), run.load_table("metrics")
     console.print(f"\n[bold]{decision['headline']}[/bold]  ({seconds:.0f} s)\n")
-    ours = metrics[(metrics["model"] == facts["candidate"]) & metrics["group"].isna()].set_index("metric")
+    ours = metrics[(metrics["model"] == facts["candidate"]) & (metrics["group"] == "all")].set_index("metric")
     k = run.config.decision.alerts_per_day
     for metric, said in (
         ("auc_roc", "AUC ROC"),

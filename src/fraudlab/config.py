@@ -95,6 +95,9 @@ class DecisionConfig(_Frozen):
     """The investigators' capacity and what things cost, in major units of the data's currency."""
 
     alerts_per_day: int = Field(20, ge=1, description="cases the investigators can review a day")
+    limit_per_day: int = Field(
+        0, ge=0, description="cases a day, among the alerts, limited until an investigator decides"
+    )
     step_up_per_day: int = Field(60, ge=0, description="further customers a day asked for a second factor")
     review_cost: float = Field(15.0, ge=0, description="cost of one manual review")
     recovery_rate: float = Field(0.8, ge=0, le=1, description="share of a caught fraud's amount that is saved")

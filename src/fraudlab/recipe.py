@@ -78,27 +78,28 @@ def score_part(models: Mapping[str, FittedModel], prepared: Prepared, part: str)
     return pd.DataFrame(scored)
 
 
-def thresholds_from_validation(
-    name: str, prepared: Prepared, models: Mapping[str, FittedModel], config: RunConfig
-) -> decisions.Thresholds:
-    """Choose the alert thresholds of one model on the validation part, never on the test.
+def thresholds_from_validation(model: FittedModel, prepared: Prepared, config: RunConfig) -> decisions.Thresholds:
+    """Choose the alert thresholds on the validation part, never on the test.
 
-    About `alerts_per_day` cases a day then reach manual review and `step_up_per_day` more a second factor.
+    About `alerts_per_day` cases a day then reach manual review and `step_up_per_day` more a second factor. The scores
+    are those of the model before its refit, because the refitted one has learnt from these rows; uncalibrated, because
+    calibration ties scores and a tie straddling the budget would waste it.
     """
-    part = prepared.rows("valid")
+    part = prepared.rows("valid")["transactions"]
     return decisions.choose_thresholds(
-        models[name].risk(part["features"]),
-        part["transactions"]["event_time"],
-        part["transactions"][config.split.entity],
+        model.valid_score,
+        part["event_time"],
+        part[config.split.entity],
         alerts_per_day=config.decision.alerts_per_day,
         step_up_per_day=config.decision.step_up_per_day,
+        limit_per_day=config.decision.limit_per_day,
     )
 
 
-def tiers_on_test(prepared: Prepared, risk: pd.Series, thresholds: decisions.Thresholds) -> pd.DataFrame:
+def tiers_on_test(prepared: Prepared, score: pd.Series, thresholds: Mapping[str, Any]) -> pd.DataFrame:
     """Table what each risk tier held in the test period."""
     part = prepared.rows("test")
-    tiers = decisions.assign_tiers(risk.to_numpy(), thresholds)
+    tiers = decisions.assign_tiers(score.to_numpy(), decisions.Thresholds.from_dict(dict(thresholds)))
     return decisions.tier_table(part["y"], tiers, part["transactions"]["amount"].to_numpy())
 
 
@@ -126,7 +127,7 @@ def performance(
         score = scores[name].to_numpy()
         risk = scores[f"{name}_risk"].to_numpy() if f"{name}_risk" in scores else None
         tables["metrics"].append(
-            metrics.evaluate(y, score, **shared, k=k, model=name, risk=risk, n_boot=n_boot, seed=config.seed)
+            metrics.evaluate(y, score, **shared, k=k, model=name, risk=risk, n_boot=n_boot, block="entity", seed=config.seed)
         )
         _, daily = metrics.card_precision_at_k(y, score, shared["event_time"], shared["entity"], k)
         tables["daily"].append(daily.assign(model=name))
@@ -164,7 +165,7 @@ def promotion_gate(
     """
 
     def value(table: pd.DataFrame, model: str, metric: str) -> float:
-        row = table[(table["model"] == model) & (table["metric"] == metric) & table["group"].isna()]
+        row = table[(table["model"] == model) & (table["metric"] == metric) & (table["group"] == "all")]
         if len(row) != 1:
             raise InputError(f"gate: the metric table must hold {metric} of {model} once; found {len(row)}")
         return float(row["value"].iloc[0])
@@ -257,14 +258,14 @@ def alert_examples(
 ) -> list[dict[str, Any]]:
     """Explain `n` alerts of the test part as a case worker would read them; nothing in them names a customer."""
     part = prepared.rows("test")
-    risk = model.risk(part["features"])
-    tiers = decisions.assign_tiers(risk, decisions.Thresholds.from_dict(dict(thresholds)))
+    score = model.score(part["features"])
+    tiers = decisions.assign_tiers(score, decisions.Thresholds.from_dict(dict(thresholds)))
     return explain.example_alerts(
         model,
         part["features"],
         part["transactions"],
         part["y"],
-        risk,
+        model.risk_of(score),
         tiers,
         decisions.actions_for(tiers),
         prepared.feature_set.describe(),
@@ -309,7 +310,7 @@ def explained_sample(model: FittedModel, prepared: Prepared, *, seed: int, size:
 
 def headline(table: pd.DataFrame, config: RunConfig) -> str:
     """Say in one line what the candidate is worth at the budget."""
-    ours = table[(table["model"] == config.model.kind) & table["group"].isna()].set_index("metric")["value"]
+    ours = table[(table["model"] == config.model.kind) & (table["group"] == "all")].set_index("metric")["value"]
     return (
         f"{ours['card_precision_at_k']:.0%} of the {config.decision.alerts_per_day} cases a day are victims; "
         f"AUC {ours['auc_roc']:.3f}, average precision {ours['average_precision']:.3f}"

@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +99,7 @@ class Run:
 
     def save_models(self, models: Mapping[str, FittedModel]) -> None:
         """Write every fitted model into its own folder: boosters as .ubj, the rest as JSON, nothing pickled."""
+        shutil.rmtree(self.model_folder, ignore_errors=True)
         for name, model in models.items():
             training.save_model(model, self.model_folder / name)
 
@@ -144,6 +146,7 @@ class Run:
             amount=part["transactions"]["amount"].to_numpy(),
             k=self.config.decision.alerts_per_day,
             model="champion",
+            block="entity",
             seed=self.config.seed,
         )
 
@@ -158,6 +161,7 @@ class Run:
         candidate = training.load_model(self.model_folder / facts["candidate"])
         thresholds = Thresholds.from_dict(self.load_json("thresholds"))
         named = ("name", "purpose", "run_id", "config_digest", "data_digest", "code_digest", "seed", "as_of")
+        shutil.rmtree(self.package, ignore_errors=True)
         serving.save_package(
             self.package,
             candidate,

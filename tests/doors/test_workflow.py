@@ -155,7 +155,7 @@ def test_unknown_notebooks_and_parameters_are_refused(tmp_path: Path) -> None:
         workflow.run_notebook(
             ROOT / "notebooks" / "02_explore.ipynb", tmp_path / "out.ipynb", {"confg": "x"}, cwd=tmp_path
         )
-    with pytest.raises(InputError, match="no file 02_explor.ipynb; did you mean '02_explore'"):
+    with pytest.raises(InputError, match=r"no file 02_explor\.ipynb; did you mean '02_explore'"):
         workflow.run_notebook(ROOT / "notebooks" / "02_explor.ipynb", tmp_path / "out.ipynb", {}, cwd=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -186,5 +186,5 @@ def test_interactive_notebooks_find_the_config_from_their_folder(
     run = open_run("configs/demo.toml")
     assert run.folder == tmp_path / "runs" / "demo-lab"
     assert load_config(run.evidence / "config.toml") == run.config
-    with pytest.raises(InputError, match="no data.json yet; run the notebooks in order"):
+    with pytest.raises(InputError, match=r"no data\.json yet; run the notebooks in order"):
         run.load_json("data")

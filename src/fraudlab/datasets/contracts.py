@@ -1,0 +1,268 @@
+"""A column contract: what each source column means, how it is treated, and for which purposes it may be used.
+
+`configs/contracts/*.toml` becomes one frozen `Contract`. What it does not declare does not enter.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import tomllib
+import zoneinfo
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fraudlab.config import digest_of, explain_validation
+from fraudlab.privacy.treatments import FORMS
+from fraudlab.schema import BY_NAME, REQUIRED, InputError, did_you_mean, refuse
+
+PERSONAL = ("customer_id", "card_id", "device_id", "ip")
+"""Canonical columns that point at a person: they enter under pseudonyms only."""
+
+EVERYWHERE = ("transaction_id", "event_time", "customer_id")
+"""Columns every purpose needs: they make the total order and say whose row it is."""
+
+# How a generalised column is made coarser -> (its option, the types it takes, the kind it becomes).
+GENERALISATIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "grid": ("step", ("number",), "number"),
+    "prefix": ("characters", ("text", "id"), "text"),
+    "age-band": ("reference", ("date",), "text"),
+}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Purpose(_Frozen):
+    """Why data is loaded, on which lawful basis (GDPR article 6), and how long it is kept for it."""
+
+    basis: Literal[
+        "consent", "contract", "legal-obligation", "vital-interests", "public-task", "legitimate-interest"
+    ] = Field(description="lawful basis, GDPR Art. 6(1)")
+    meaning: str = Field(min_length=1, description="the purpose in a sentence")
+    retention_days: int = Field(ge=1, description="how long rows may be kept for it")
+
+
+class ContractColumn(_Frozen):
+    """One source column: its canonical name, type, treatment and purposes."""
+
+    source: str = Field(min_length=1, description="the column's name in the source")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its canonical name, or one of `extras`")
+    type: Literal["id", "time", "number", "text", "boolean", "date"] = Field(description="what the source holds")
+    treatment: Literal["keep", "pseudonymise", "generalise", "drop"]
+    how: str | None = Field(None, description="pseudonymise: text, exact, digits; generalise: grid, prefix, age-band")
+    step: float | None = Field(None, gt=0, description="grid: round to multiples of this")
+    characters: int | None = Field(None, ge=1, description="prefix: how many characters stay")
+    reference: dt.date | None = Field(None, description="age-band: age on this day; default: the data's last day")
+    purposes: tuple[str, ...] = Field(min_length=1, description="who may load it")
+    identity: bool = Field(False, description="the raw value is kept in the identity file")
+    meaning: str = Field(min_length=1, description="the column in a sentence")
+
+    @property
+    def in_features(self) -> bool:
+        """Whether the treated value is part of the loadable table; a dropped one is in the identity file at most."""
+        return self.treatment != "drop"
+
+    @property
+    def form(self) -> str:
+        """How values are normalised before they are keyed."""
+        return self.how or "text"
+
+    @model_validator(mode="after")
+    def _treatment_fits(self) -> ContractColumn:
+        problem = (
+            self._pseudonymise_problem()
+            if self.treatment == "pseudonymise"
+            else self._generalise_problem()
+            if self.treatment == "generalise"
+            else self._plain_problem()
+        )
+        if problem is None and self.in_features and self.name in BY_NAME:
+            problem = self._kind_problem(BY_NAME[self.name].kind)
+        if problem is None and self.in_features and self.name in PERSONAL and self.treatment != "pseudonymise":
+            problem = f"'{self.name}' points at a person and must have treatment 'pseudonymise'; found {self.treatment!r}"
+        given = {option for option, _, _ in GENERALISATIONS.values() if getattr(self, option) is not None}
+        fitting = GENERALISATIONS[self.how][0] if self.treatment == "generalise" and self.how in GENERALISATIONS else ""
+        if problem is None and given - {fitting}:
+            problem = f"'{sorted(given - {fitting})[0]}' does not belong to this treatment; remove it"
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def _pseudonymise_problem(self) -> str | None:
+        if self.type not in ("id", "text"):
+            return f"a pseudonym needs type 'id' or 'text'; found '{self.type}'"
+        if self.form not in FORMS:
+            return f"unknown how '{self.how}' for treatment 'pseudonymise'; {did_you_mean(self.form, FORMS)}"
+        return None
+
+    def _generalise_problem(self) -> str | None:
+        if self.how not in GENERALISATIONS:
+            said = f"unknown how '{self.how}'" if self.how else "how is missing"
+            return f"{said} for treatment 'generalise'; {did_you_mean(self.how or '', GENERALISATIONS)}"
+        option, types, _ = GENERALISATIONS[self.how]
+        if self.type not in types:
+            return f"how '{self.how}' needs type {' or '.join(map(repr, types))}; found '{self.type}'"
+        if getattr(self, option) is None and option != "reference":
+            return f"how '{self.how}' needs '{option}'; add it"
+        return None
+
+    def _plain_problem(self) -> str | None:
+        if self.how is not None:
+            return f"'how' does not belong to treatment '{self.treatment}'; remove it"
+        if self.treatment == "drop" and not self.identity:
+            return "a dropped column is not declared at all (undeclared columns are dropped and counted); remove it"
+        if self.treatment == "keep" and self.identity:
+            return "a raw identity must not be kept among the features; take 'pseudonymise', 'generalise' or 'drop'"
+        if self.treatment == "keep" and self.type == "date":
+            return "type 'date' is for birth dates, to be generalised or dropped; take 'time'"
+        return None
+
+    def _kind_problem(self, kind: str) -> str | None:
+        becomes = {"pseudonymise": "id", "generalise": GENERALISATIONS[self.how][2] if self.how in GENERALISATIONS else ""}
+        found = becomes.get(self.treatment, self.type)
+        return None if found == kind else f"'{self.name}' holds values of type '{kind}'; this would become '{found}'"
+
+
+class Contract(_Frozen):
+    """What of a source enters, as what, treated how, for whom."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    description: str = ""
+    timezone: str | None = Field(None, description="zone of times that carry none, such as UTC or Europe/Berlin")
+    label_delay_days: float | None = Field(None, ge=0, description="stands in where the source has no label time")
+    extras: tuple[str, ...] = Field((), description="names beyond the canonical ones that columns may take")
+    purposes: dict[str, Purpose] = Field(min_length=1)
+    columns: tuple[ContractColumn, ...] = Field(min_length=1)
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                zoneinfo.ZoneInfo(value)
+            except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+                near = difflib.get_close_matches(value, zoneinfo.available_timezones(), n=1)
+                hint = f"did you mean '{near[0]}'?" if near else "take a name such as UTC or Europe/Berlin"
+                raise ValueError(f"no time zone '{value}'; {hint}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Contract:
+        problems = [*self._name_problems(), *self._purpose_problems(), *self._label_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _name_problems(self) -> list[str]:
+        allowed = {*BY_NAME, *self.extras}
+        targets = Counter(column.name for column in self.columns)
+        problems = [
+            f"extras: '{name}' is a canonical name already; remove it" for name in self.extras if name in BY_NAME
+        ]
+        problems += [
+            f"column '{c.source}': unknown name '{c.name}'; {did_you_mean(c.name, allowed)} (own names go into extras)"
+            for c in self.columns
+            if c.name not in allowed
+        ]
+        problems += [
+            f"'{name}' is the name of {n} columns; give each its own" for name, n in targets.items() if n > 1
+        ]
+        problems += [
+            f"no column becomes '{name}' ({BY_NAME[name].meaning}); declare it"
+            for name in REQUIRED
+            if not any(c.name == name and c.in_features for c in self.columns)
+        ]
+        return problems
+
+    def _purpose_problems(self) -> list[str]:
+        problems = []
+        for column in self.columns:
+            problems += [
+                f"column '{column.source}': unknown purpose '{purpose}'; {did_you_mean(purpose, self.purposes)}"
+                for purpose in column.purposes
+                if purpose not in self.purposes
+            ]
+            lacking = [purpose for purpose in self.purposes if purpose not in column.purposes]
+            if column.name in EVERYWHERE and lacking:
+                problems.append(
+                    f"column '{column.source}': '{column.name}' is needed for every purpose; add {', '.join(lacking)}"
+                )
+        return problems
+
+    def _label_problems(self) -> list[str]:
+        named = {column.name: column for column in self.columns}
+        if "is_fraud" not in named:
+            return ["'label_time' needs 'is_fraud'; declare the label too"] if "label_time" in named else []
+        if "label_time" not in named:
+            return (
+                ["a label needs its time; declare 'label_time', or state label_delay_days"]
+                if self.label_delay_days is None
+                else []
+            )
+        if self.label_delay_days is not None:
+            return ["'label_time' and label_delay_days exclude each other; keep the one that is true"]
+        lacking = [purpose for purpose in named["is_fraud"].purposes if purpose not in named["label_time"].purposes]
+        return [f"'label_time' must allow every purpose of 'is_fraud'; add {', '.join(lacking)}"] if lacking else []
+
+    @property
+    def digest(self) -> str:
+        """The sha-256 of the contract's meaning."""
+        return digest_of(self.model_dump(mode="json", exclude_none=True))
+
+    @property
+    def sources(self) -> list[str]:
+        """Declared source columns, each once, in file order."""
+        return list(dict.fromkeys(column.source for column in self.columns))
+
+    @property
+    def identities(self) -> list[ContractColumn]:
+        """Columns whose raw value goes into the identity file, one per source."""
+        return list({column.source: column for column in self.columns if column.identity}.values())
+
+
+def load_contract(path: str | Path) -> Contract:
+    """Read and validate a column contract.
+
+    Raises
+    ------
+    InputError : the file is missing or is not TOML; a key is unknown, missing or ill-typed; a name is no canonical one,
+        is used twice or is missing; a treatment does not fit; a purpose is not declared. A line per problem.
+    """
+    path = Path(path)
+    where = f"contract {path.name}"
+    if not path.is_file():
+        there = sorted(found.name for found in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        raise InputError(f"contract: no file at {path}; {did_you_mean(path.name, there) if there else 'write one'}")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not valid TOML: {error}") from None
+    problems: list[str] = []
+    for number, column in enumerate(_tables(raw.get("columns")), 1):
+        name = column.get("source", f"number {number}")
+        problems += _explained(column, ContractColumn, f"{where}: column '{name}': ")
+    declared = raw.get("purposes") if isinstance(raw.get("purposes"), dict) else {}
+    for name, purpose in declared.items():
+        problems += _explained(purpose, Purpose, f"{where}: purpose '{name}': ")
+    refuse(problems)
+    refuse(_explained(raw, Contract, f"{where}: "))
+    return Contract.model_validate(raw)
+
+
+def _tables(columns: Any) -> list[dict[str, Any]]:
+    return [column for column in columns if isinstance(column, dict)] if isinstance(columns, list) else []
+
+
+def _explained(raw: Any, model: type[BaseModel], where: str) -> list[str]:
+    """Return the sentences for what is wrong with one table; none when it is right."""
+    try:
+        model.model_validate(raw)
+    except ValidationError as error:
+        sentences = [line.removeprefix("key 'the file': ") for line in explain_validation(error, model)]
+        return [where + line for sentence in sentences for line in sentence.split("\n")]
+    return []

@@ -1,0 +1,299 @@
+"""Sources: the simulator or one file, read under a contract into declared columns of declared types.
+
+A card number must not become a float, the postcode 01234 not 1234, the country NA not missing: everything in a CSV file
+is read as text and then given the type the contract states. A message never holds a value of a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from fraudlab.config import DatasetConfig, digest_of
+from fraudlab.datasets.contracts import Contract, ContractColumn
+from fraudlab.schema import InputError, did_you_mean, refuse
+
+DELIMITERS = ",;\t|"
+CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_WITH_ZONE = r"\d\d:\d\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raw table under canonical names, and where it came from.
+
+    Attributes
+    ----------
+    frame : the declared columns in declared types; raw values, for memory only.
+    undeclared : other source columns and how many of their values were there.
+    digest : sha-256 of the file, or of the simulator's settings and code.
+    description : the source in a few words, without a path.
+    """
+
+    frame: pd.DataFrame
+    undeclared: dict[str, int]
+    digest: str
+    description: str
+
+
+def source_digest(dataset: DatasetConfig, seed: int) -> str:
+    """Return the sha-256 of a file's bytes, or of the simulator's settings, seed and code, without reading a table.
+
+    Raises
+    ------
+    InputError : the file is missing or cannot be read.
+    """
+    if dataset.source == "simulate":
+        code = hashlib.sha256()
+        for path in sorted(Path(__file__).parent.glob("*.py")):
+            code.update(path.read_bytes())
+        settings = dataset.simulate.model_dump(mode="json")
+        return digest_of({"simulate": settings, "seed": seed, "code": code.hexdigest()})
+    path = _existing(dataset)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_source(dataset: DatasetConfig, contract: Contract, seed: int) -> Source:
+    """Read a raw table under its contract; simulated payments are made in memory and never touch the disk.
+
+    Raises
+    ------
+    InputError : the file is missing, empty, of an unknown format or undecodable; a declared column is missing; a column
+        holds values that are not of its declared type, with their count.
+    """
+    digest = source_digest(dataset, seed)
+    where = dataset.name
+    if dataset.source == "simulate":
+        from fraudlab.datasets.simulate import simulate
+
+        settings = dataset.simulate
+        raw = simulate(settings, seed)
+        said = f"simulated payments ({settings.customers:,} customers, {settings.days} days, seed {seed})"
+        _refuse_missing(contract, list(raw.columns), where)
+        undeclared = {name: _present(raw[name]) for name in raw.columns if name not in contract.sources}
+        return Source(_typed(raw, contract, where), undeclared, digest, said)
+    path = _existing(dataset)
+    table = _read_parquet(path) if path.name.lower().endswith(PARQUET_SUFFIXES) else _read_csv(path)
+    _refuse_missing(contract, table.column_names, where)
+    undeclared = {
+        name: _present(table[name].to_pandas()) for name in table.column_names if name not in contract.sources
+    }
+    raw = _to_pandas(table.select(contract.sources), path)
+    return Source(_typed(raw, contract, where), undeclared, digest, path.name)
+
+
+def _existing(dataset: DatasetConfig) -> Path:
+    path = Path(dataset.path or "")
+    known = CSV_SUFFIXES + PARQUET_SUFFIXES
+    if not path.is_file():
+        folder = path.parent
+        there = [p.name for p in folder.iterdir() if p.name.lower().endswith(known)] if folder.is_dir() else []
+        hint = did_you_mean(path.name, there) if there else "correct dataset.path"
+        raise InputError(f"{dataset.name}: no data file at {path}; {hint}")
+    if not path.name.lower().endswith(known):
+        raise InputError(f"{dataset.name}: {path.name} must be CSV or Parquet; known endings are: {', '.join(known)}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{dataset.name}: {path.name} is empty; check the export that wrote it")
+    return path
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise InputError(f"{path.name}: is not a readable Parquet file; write it again at the source") from None
+
+
+def _read_csv(path: Path) -> pa.Table:
+    undecodable = InputError(f"{path.name}: is not UTF-8 text; export it as UTF-8")
+    try:
+        with pa.input_stream(str(path)) as stream:
+            first = stream.read(1 << 20).decode("utf-8-sig", errors="ignore").split("\n", 1)[0]
+        if "\0" in first:
+            raise undecodable
+        delimiter = max(DELIMITERS, key=first.count)
+        names = next(csv.reader([first.rstrip("\r")], delimiter=delimiter), [])
+    except (pa.ArrowException, OSError):
+        raise InputError(f"{path.name}: cannot be read or unpacked; write it again at the source") from None
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path.name}: column names must differ; found {', '.join(repeated)} repeated; rename them")
+    ragged = 0
+
+    def count(row: pa.csv.InvalidRow) -> str:
+        nonlocal ragged
+        ragged += 1
+        return "skip"
+
+    try:
+        table = pa.csv.read_csv(
+            str(path),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=count
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()), null_values=[""], strings_can_be_null=True
+            ),
+        )
+    except UnicodeDecodeError:
+        raise undecodable from None
+    except pa.ArrowException as error:
+        if "UTF8" in str(error) or "UTF-8" in str(error):
+            raise undecodable from None
+        raise InputError(f"{path.name}: is not a readable CSV file; write it again at the source") from None
+    if ragged:
+        raise InputError(
+            f"{path.name}: each row must have the header's {len(names)} fields; found {ragged:,} rows with another "
+            "number; quote fields that hold the delimiter"
+        )
+    return table
+
+
+def _to_pandas(table: pa.Table, path: Path) -> pd.DataFrame:
+    """Convert declared columns without loss: missing integers stay integers, bytes become text, decimals numbers."""
+    for number, field in enumerate(table.schema):
+        plain = _plain_type(field.type)
+        if plain is not None:
+            try:
+                table = table.set_column(number, field.name, table[number].cast(plain))
+            except pa.ArrowException:
+                raise InputError(
+                    f"{path.name}: column '{field.name}' holds {field.type} that cannot be read as {plain}; "
+                    "write it again at the source"
+                ) from None
+    nullable = {
+        pa.bool_(): pd.BooleanDtype(),
+        **{getattr(pa, f"{sign}int{bits}")(): pd.Int64Dtype() for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    }
+    return table.to_pandas(types_mapper=nullable.get, date_as_object=False, ignore_metadata=True)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_dictionary(kind):
+        return pa.large_string()
+    if pa.types.is_decimal(kind):
+        return pa.float64()
+    if pa.types.is_uint64(kind):
+        return pa.int64()
+    return None
+
+
+def _refuse_missing(contract: Contract, present: list[str], where: str) -> None:
+    refuse(
+        [
+            f"{where}: column '{column.source}' (for '{column.name}') is missing; {did_you_mean(column.source, present)}"
+            for column in contract.columns
+            if column.source not in present
+        ]
+    )
+
+
+def _present(values: pd.Series) -> int:
+    """Count values that are there; an empty text is none."""
+    there = values.notna()
+    if pd.api.types.is_string_dtype(values.dtype):
+        there &= values != ""
+    return int(there.sum())
+
+
+def _typed(raw: pd.DataFrame, contract: Contract, where: str) -> pd.DataFrame:
+    problems: list[str] = []
+    typed: dict[str, pd.Series] = {}
+    for column in contract.columns:
+        values, problem = _AS_TYPE[column.type](raw[column.source], contract.timezone)
+        if problem:
+            problems.append(f"{where}: {spoken(column)} {problem}")
+        typed[column.name] = values
+    refuse(problems)
+    return pd.DataFrame(typed)
+
+
+def spoken(column: ContractColumn) -> str:
+    """Name a column for a message: the source's name, and the canonical one when it differs."""
+    return f"column '{column.source}'" + ("" if column.name == column.source else f" (for '{column.name}')")
+
+
+def _text(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        whole = values.astype("int64") if pd.api.types.is_integer_dtype(values.dtype) and values.notna().all() else None
+        if whole is not None:
+            return whole, ""
+        # Left to the canonical rules, which refuse floating-point ids; whole numbers with gaps become text.
+        return (values if pd.api.types.is_float_dtype(values.dtype) else values.astype("str")), ""
+    text = values.astype("str")
+    return text.mask(text.str.strip() == ""), ""
+
+
+def _number(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
+    if not pd.api.types.is_string_dtype(values.dtype):
+        return values, ""
+    numbers = pd.to_numeric(values.str.strip(), errors="coerce").astype("float64")
+    said = values.str.strip().str.casefold()
+    wrong = int((numbers.isna() & said.notna() & ~said.isin(["", "nan"])).sum())
+    return numbers, _wrong(wrong, values, "numbers (12.50)")
+
+
+def _boolean(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
+    if not pd.api.types.is_string_dtype(values.dtype):
+        return values, ""
+    said = values.str.strip().str.casefold().replace({"true": "1", "false": "0", "": None})
+    return said, ""
+
+
+def _time(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
+    if pd.api.types.is_string_dtype(values.dtype):
+        said = values.str.strip()
+        there = said.notna() & (said != "")
+        zoned = int(said[there].str.contains(_WITH_ZONE, regex=True).sum())
+        if 0 < zoned < there.sum():
+            return values, (
+                f"must hold times all with or all without a time zone; found {zoned:,} with and "
+                f"{int(there.sum()) - zoned:,} without; make them alike at the source"
+            )
+        times = pd.to_datetime(said.where(there), format="ISO8601", errors="coerce", utc=zoned > 0)
+        wrong = int((times.isna() & there).sum())
+        if wrong:
+            return values, _wrong(wrong, values, "times such as 2026-01-31T12:00:00Z")
+        values = times
+    if zone is None or not pd.api.types.is_datetime64_dtype(values.dtype):
+        return values, ""
+    localised = values.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    lost = int((localised.isna() & values.notna()).sum())
+    return localised, (
+        f"holds {lost:,} times that do not exist or exist twice in {zone} (clock change); export it in UTC"
+        if lost
+        else ""
+    )
+
+
+def _date(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return values.dt.strftime("%Y-%m-%d").astype("str"), ""
+    text, _ = _text(values.astype("str"), zone)
+    different = pd.Series(text.dropna().unique())
+    broken = different[pd.to_datetime(different, format="%Y-%m-%d", errors="coerce").isna()]
+    return text, _wrong(int(text.isin(broken).sum()), values, "dates as YYYY-MM-DD")
+
+
+def _wrong(count: int, values: pd.Series, rule: str) -> str:
+    return f"must hold {rule}; found {count:,} other values of {len(values):,}; correct the source" if count else ""
+
+
+_AS_TYPE: dict[str, Callable[[pd.Series, str | None], tuple[pd.Series, str]]] = {
+    "id": _text,
+    "text": _text,
+    "number": _number,
+    "boolean": _boolean,
+    "time": _time,
+    "date": _date,
+}

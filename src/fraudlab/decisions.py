@@ -1,0 +1,236 @@
+"""What happens to a transaction with a given score: thresholds from the alert budget, risk tiers, their actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fraudlab.schema import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A level of risk: what is done about it, and why, in a sentence for people."""
+
+    action: str
+    sentence: str
+
+
+TIERS: dict[str, Tier] = {
+    "low": Tier("approve", "The payment goes through without the customer noticing anything."),
+    "elevated": Tier("step_up_authentication", "The customer confirms with a second factor; then the payment goes on."),
+    "high": Tier("manual_review", "An investigator looks at the case the same day and decides."),
+    "severe": Tier("limit_and_review", "The payment waits and the account is limited until an investigator decides."),
+}
+"""The tiers by name, from the lowest risk to the highest."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Scores from which on a transaction is stepped up, reviewed or limited; `limit` None limits nobody.
+
+    Raises
+    ------
+    InputError : a threshold is not finite, or they are out of order (step_up <= review <= limit).
+
+    >>> Thresholds.from_dict(Thresholds(review=0.8, step_up=0.3, limit=None).to_dict()).review
+    0.8
+    """
+
+    review: float
+    step_up: float
+    limit: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [self.step_up, self.review] + ([] if self.limit is None else [self.limit])
+        if not all(np.isfinite(given)) or sorted(given) != given:
+            raise InputError(
+                f"thresholds: must be finite with step_up <= review <= limit; found step_up {self.step_up}, review "
+                f"{self.review}, limit {self.limit}; choose them again"
+            )
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the thresholds as plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Thresholds:
+        """Return thresholds from `to_dict`'s values; refuse unknown and missing keys and values that are no numbers."""
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise InputError(f"thresholds: unknown key '{name}'; {did_you_mean(name, names)}")
+        for name in ("review", "step_up"):
+            if values.get(name) is None:
+                raise InputError(f"thresholds: key '{name}' is missing; add the score it begins at")
+        try:
+            return cls(**{name: None if value is None else float(value) for name, value in values.items()})
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError("thresholds: must be numbers; found another type; choose them again") from None
+
+
+def choose_thresholds(
+    score: Any,
+    event_time: Any,
+    entity: Any,
+    *,
+    alerts_per_day: float,
+    step_up_per_day: float,
+    limit_per_day: float = 0,
+) -> Thresholds:
+    """Choose the scores from which on the cases of a day, on average, fill the budget and do not exceed it.
+
+    Parameters
+    ----------
+    score, event_time, entity : shape (n,), of transactions the model was not fitted on. A case is one entity on one
+        day (UTC) with its best score of that day.
+    alerts_per_day : cases a day for investigators, the limited ones included.
+    step_up_per_day : further cases a day asked for a second factor; 0 asks nobody.
+    limit_per_day : cases a day, among the alerts, that are limited at once; 0 limits nobody.
+
+    Returns
+    -------
+    Thresholds: each the lowest score that keeps its budget. Where equal scores straddle the budget none of them is
+    alerted; a budget above the number of cases alerts every case.
+
+    Raises
+    ------
+    InputError : nothing given, lengths differ, a score is not finite, a time or entity is missing, a budget is out of
+        range.
+
+    >>> day = pd.to_datetime(["2026-01-01"] * 4, utc=True)
+    >>> choose_thresholds([0.1, 0.2, 0.3, 0.4], day, list("abcd"), alerts_per_day=1, step_up_per_day=2)
+    Thresholds(review=0.4, step_up=0.2, limit=None)
+    """
+    score, time, entity = _scores(score), pd.DatetimeIndex(event_time), pd.Series(entity)
+    if not len(score) == len(time) == len(entity):
+        raise InputError(
+            f"arguments: must have one entry per transaction each; found score {len(score):,}, event_time "
+            f"{len(time):,}, entity {len(entity):,}; pass the same rows"
+        )
+    for argument, missing in (("event_time", time.isna().sum()), ("entity", entity.isna().sum())):
+        if missing:
+            raise InputError(f"{argument}: must not be missing; found {missing:,} missing; fill or drop these rows")
+    if not alerts_per_day > 0:
+        raise InputError(f"alerts_per_day: must be above 0; found {alerts_per_day}; correct decision.alerts_per_day")
+    if not step_up_per_day >= 0:
+        raise InputError(f"step_up_per_day: must be >= 0; found {step_up_per_day}; correct decision.step_up_per_day")
+    if not 0 <= limit_per_day <= alerts_per_day:
+        raise InputError(
+            f"limit_per_day: must lie in [0, alerts_per_day]; found {limit_per_day} of {alerts_per_day}; correct it"
+        )
+    day = (time if time.tz is None else time.tz_convert(None)).floor("D")
+    best = pd.Series(score).groupby([day, entity.to_numpy()], sort=False).max()
+    days = day.nunique()
+    return Thresholds(
+        review=_threshold(best, alerts_per_day * days),
+        step_up=_threshold(best, (alerts_per_day + step_up_per_day) * days),
+        limit=_threshold(best, limit_per_day * days) if limit_per_day else None,
+    )
+
+
+def assign_tiers(score: Any, thresholds: Thresholds) -> pd.Categorical:
+    """Return each transaction's tier: an ordered categorical, low < elevated < high < severe.
+
+    Parameters
+    ----------
+    score : shape (n,), finite.
+    thresholds : a score equal to a threshold belongs to the tier above it.
+
+    Raises
+    ------
+    InputError : a score is not finite.
+
+    >>> list(assign_tiers([0.1, 0.3, 0.9], Thresholds(review=0.8, step_up=0.3)))
+    ['low', 'elevated', 'high']
+    """
+    limit = np.inf if thresholds.limit is None else thresholds.limit
+    codes = np.searchsorted([thresholds.step_up, thresholds.review, limit], _scores(score), side="right")
+    return pd.Categorical.from_codes(codes, categories=list(TIERS), ordered=True)
+
+
+def actions_for(tiers: pd.Categorical) -> pd.Series:
+    """Return the action of each tier, as text.
+
+    >>> actions_for(assign_tiers([0.1, 0.9], Thresholds(review=0.8, step_up=0.3))).tolist()
+    ['approve', 'manual_review']
+    """
+    return pd.Series(tiers).map({name: tier.action for name, tier in TIERS.items()}).astype("str")
+
+
+def tier_table(y: Any, tiers: pd.Categorical, amount: Any) -> pd.DataFrame:
+    """Count what fell into each tier.
+
+    Parameters
+    ----------
+    y : outcomes, shape (n,), boolean or 0/1, none missing.
+    tiers : from `assign_tiers`, shape (n,).
+    amount : shape (n,), in major units.
+
+    Returns
+    -------
+    DataFrame, a row per tier from low to severe, empty ones too: tier, action, transactions, frauds, fraud_rate (NaN
+    for an empty tier), amount, fraud_amount.
+
+    Raises
+    ------
+    InputError : lengths differ, an outcome is missing, a tier is unknown.
+
+    >>> tiers = assign_tiers([0.1, 0.3, 0.9], Thresholds(review=0.8, step_up=0.3))
+    >>> tier_table([0, 0, 1], tiers, [10.0, 20.0, 30.0])[["tier", "frauds", "fraud_amount"]].values.tolist()
+    [['low', 0, 0.0], ['elevated', 0, 0.0], ['high', 1, 30.0], ['severe', 0, 0.0]]
+    """
+    outcome, amount = pd.Series(y), np.asarray(amount, dtype=float)
+    if not len(outcome) == len(tiers) == len(amount):
+        raise InputError(
+            f"arguments: must have one entry per transaction each; found y {len(outcome):,}, tiers {len(tiers):,}, "
+            f"amount {len(amount):,}; pass the same rows"
+        )
+    if missing := int(outcome.isna().sum()):
+        raise InputError(f"y: outcomes must be known; found {missing:,} missing; leave rows without a label out")
+    fraud, code = outcome.to_numpy(dtype=float), pd.Index(TIERS).get_indexer(pd.Series(tiers).astype("str"))
+    if unknown := int((code < 0).sum()):
+        raise InputError(f"tiers: must be {', '.join(TIERS)}; found {unknown:,} others; use assign_tiers")
+
+    def per_tier(weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(code, weights=weights, minlength=len(TIERS))
+
+    transactions, frauds = per_tier(), per_tier(fraud)
+    return pd.DataFrame(
+        {
+            "tier": list(TIERS),
+            "action": [tier.action for tier in TIERS.values()],
+            "transactions": transactions,
+            "frauds": frauds.astype(np.int64),
+            "fraud_rate": np.divide(frauds, transactions, out=np.full(len(TIERS), np.nan), where=transactions > 0),
+            "amount": per_tier(amount),
+            "fraud_amount": per_tier(fraud * amount),
+        }
+    )
+
+
+def _threshold(best: pd.Series, budget: float) -> float:
+    """Return the lowest score that at most `budget` cases reach; just above all when equal top scores exceed it."""
+    ordered = np.sort(best.to_numpy())[::-1]
+    count = int(np.floor(budget + 1e-9))
+    if count >= len(ordered):
+        return float(ordered[-1])
+    above = ordered[:count][ordered[:count] > ordered[count]]
+    return float(above[-1] if len(above) else np.nextafter(ordered[0], np.inf))
+
+
+def _scores(score: Any) -> np.ndarray:
+    values = np.asarray(score, dtype=float)
+    if not len(values):
+        raise InputError("score: must have at least one entry; found none; check the rows passed")
+    if wrong := int((~np.isfinite(values)).sum()):
+        raise InputError(
+            f"score: must be finite; found {wrong:,} others of {len(values):,}; check where it was computed"
+        )
+    return values

@@ -1,0 +1,48 @@
+"""Pictures of the evidence tables, in one restrained style that also holds without colour.
+
+Each function takes one table and returns a `Picture`: a matplotlib figure made without pyplot, which shows itself in a
+notebook and carries `alt`, a sentence computed from the same numbers for people who cannot see it. A table that cannot
+be drawn (no rows, one class only) gives a picture that says so. Colours derive from Okabe and Ito's palette, darkened
+until text in them reads on white; the first model is blue and solid, the others differ by dash as well as by colour.
+"""
+
+from fraudlab.plots.data import amount_by_label, daily_volume, hour_by_label, label_maturity, timeline
+from fraudlab.plots.explanation import dependence, dependence_bins, importance, waterfall
+from fraudlab.plots.performance import (
+    METRIC_LABELS,
+    calibration,
+    cost_curve,
+    daily_precision,
+    metric_intervals,
+    metric_text,
+    precision_recall,
+    roc,
+    tiers,
+)
+from fraudlab.plots.style import SMALLEST_CELL, Picture, share, small_cells, value_text
+
+__all__ = [
+    "METRIC_LABELS",
+    "SMALLEST_CELL",
+    "Picture",
+    "amount_by_label",
+    "calibration",
+    "cost_curve",
+    "daily_precision",
+    "daily_volume",
+    "dependence",
+    "dependence_bins",
+    "hour_by_label",
+    "importance",
+    "label_maturity",
+    "metric_intervals",
+    "metric_text",
+    "precision_recall",
+    "roc",
+    "share",
+    "small_cells",
+    "tiers",
+    "timeline",
+    "value_text",
+    "waterfall",
+]

@@ -1,0 +1,249 @@
+"""Pictures of the transactions: how many, when labels come, how the period is split, what frauds look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from fraudlab.plots.style import (
+    BLUE,
+    INK,
+    MUTED,
+    RED,
+    SMALLEST_CELL,
+    Picture,
+    date_axis,
+    days_of,
+    drawn,
+    number_axis,
+    percent_axis,
+    picture,
+    sentence,
+    share,
+)
+from fraudlab.schema import require_columns
+
+
+@drawn
+def daily_volume(daily: pd.DataFrame) -> Picture:
+    """Draw payments per day and, per week, how many of 1,000 labelled ones are fraud.
+
+    Parameters
+    ----------
+    daily : columns day, transactions, frauds, labelled; a row per day.
+
+    Weeks with 1 to 9 frauds are left out of the lower panel.
+    """
+    require_columns(daily, ["day", "transactions", "frauds", "labelled"], where="daily_volume")
+    if daily["transactions"].sum() == 0:
+        return sentence("There are no transactions to draw.")
+    daily = daily.assign(day=days_of(daily["day"])).sort_values("day")
+    labelled, frauds = daily["labelled"].sum(), daily["frauds"].sum()
+    rate = "no label is known yet" if labelled == 0 else f"{share(frauds / labelled)} of those with a label are fraud"
+    title = f"{daily['transactions'].mean():,.0f} payments a day on average; {rate}"
+    figure = picture(3.9, title)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    top.plot(daily["day"], daily["transactions"], color=BLUE, linewidth=1.1)
+    top.fill_between(daily["day"], daily["labelled"], color=BLUE, alpha=0.13, linewidth=0)
+    top.set_ylim(0, daily["transactions"].max() * 1.18)
+    top.set_title("Payments per day (line), of which the label is known (area)", color=MUTED)
+    number_axis(top.yaxis)
+    week = (daily["day"] - daily["day"].iloc[0]).dt.days // 7
+    weeks = daily.groupby(week).agg(day=("day", "first"), frauds=("frauds", "sum"), labelled=("labelled", "sum"))
+    shown = weeks[(weeks["labelled"] > 0) & ~weeks["frauds"].between(1, SMALLEST_CELL - 1)]
+    per_mille = 1000 * shown["frauds"] / shown["labelled"]
+    bottom.bar(shown["day"], per_mille, width=6.2, align="edge", color=RED)
+    left_out = len(weeks) - len(shown)
+    note = f"; {left_out} weeks without labels or with 1 to 9 frauds are not shown" if left_out else ""
+    bottom.set_title(f"Frauds per 1,000 labelled payments, by week{note}", color=MUTED)
+    bottom.yaxis.set_major_locator(MaxNLocator(4))
+    date_axis(bottom)
+    span = f"{daily['day'].iloc[0]:%Y-%m-%d} to {daily['day'].iloc[-1]:%Y-%m-%d}"
+    weekly = (
+        f" Weekly frauds per 1,000 range from {per_mille.min():.1f} to {per_mille.max():.1f}." if len(shown) else ""
+    )
+    figure.alt = f"Payments per day, {span}: {title}.{weekly}"
+    return figure
+
+
+@drawn
+def label_maturity(maturity: pd.DataFrame, delay_days: int | None = None) -> Picture:
+    """Draw how many days after a payment its label is known.
+
+    Parameters
+    ----------
+    maturity : columns days_since_event, share_known.
+    delay_days : the waiting time the split uses; marked when given.
+    """
+    require_columns(maturity, ["days_since_event", "share_known"], where="label_maturity")
+    known = maturity.dropna(subset=["share_known"]).sort_values("days_since_event")
+    if known.empty:
+        return sentence("No label is known yet, so its delay cannot be drawn.")
+    days, shares = known["days_since_event"].to_numpy(float), known["share_known"].to_numpy(float)
+    at = days[-1] if delay_days is None else delay_days
+    reached = float(shares[days <= at][-1]) if (days <= at).any() else 0.0
+    figure = picture(2.5, f"{share(reached)} of the labels are known {at:.0f} days after the payment")
+    ax = figure.subplots()
+    ax.step(days, shares, where="post", color=BLUE, linewidth=2)
+    ax.set(
+        ylim=(0, 1.03), xlim=(0, max(days[-1], at) * 1.02 or 1), xlabel="days since the payment", ylabel="labels known"
+    )
+    if delay_days is not None:
+        ax.axvline(at, color=RED, linewidth=1.2)
+        side = "right" if at > 0.5 * max(days[-1], at) else "left"
+        ax.annotate(
+            "waiting time of the split",
+            (at, 0.12),
+            (-6 if side == "right" else 6, 0),
+            textcoords="offset points",
+            color=RED,
+            ha=side,
+        )
+    percent_axis(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    half = days[np.argmax(shares >= 0.5)] if (shares >= 0.5).any() else None
+    figure.alt = f"{share(reached)} of the labels are known {at:.0f} days after the payment" + (
+        f"; half of them after {half:.0f} days." if half is not None else "."
+    )
+    return figure
+
+
+@drawn
+def timeline(parts: pd.DataFrame) -> Picture:
+    """Draw the fold's parts as bars on a time axis; the gaps between them are the time labels need.
+
+    Parameters
+    ----------
+    parts : columns part, start, end, transactions, frauds (a fold's `table()`); parts without dates are skipped.
+    """
+    require_columns(parts, ["part", "start", "end", "transactions", "frauds"], where="timeline")
+    parts = parts.assign(start=pd.to_datetime(parts["start"], utc=True), end=pd.to_datetime(parts["end"], utc=True))
+    parts = parts.dropna(subset=["start", "end"]).reset_index(drop=True)
+    if parts.empty:
+        return sentence("The split has no parts with dates.")
+    start, end = days_of(parts["start"]), days_of(parts["end"])
+    days = ((end - start) / pd.Timedelta(days=1)).round(2)
+    test = parts["part"].eq("test")
+    on = f" on the {days[test].iloc[0]:g} days from {start[test].iloc[0]:%Y-%m-%d}" if test.any() else ""
+    figure = picture(0.85 + 0.36 * len(parts), f"The model learns from earlier payments and is judged{on}")
+    ax = figure.subplots()
+    rows = np.arange(len(parts))[::-1]
+    colours = [{"test": INK, "train": BLUE, "refit": BLUE}.get(part, MUTED) for part in parts["part"]]
+    bars = ax.barh(rows, end - start, left=start, height=0.58, color=colours)
+    said = []
+    for bar, row, part, length in zip(bars, rows, parts.itertuples(), days):
+        if part.part == "refit":
+            bar.set_alpha(0.55)
+        frauds = f"{part.frauds:,.0f}" if part.frauds == 0 or part.frauds >= SMALLEST_CELL else "fewer than 10"
+        text = f"{length:g} days · {part.transactions:,.0f} payments · {frauds} frauds"
+        ax.annotate(
+            text, (1.01, row), xycoords=("axes fraction", "data"), va="center", color=MUTED, annotation_clip=False
+        )
+        said.append(f"{part.part} {part.start:%Y-%m-%d} to {part.end:%Y-%m-%d}, {text.replace(' · ', ', ')}")
+    ax.set_yticks(rows, parts["part"], color=INK)
+    ax.grid(False, axis="y")
+    date_axis(ax)
+    figure.alt = "Parts of the split on a time axis: " + "; ".join(said)
+    return figure
+
+
+def _two_classes(transactions: pd.DataFrame, where: str) -> list[tuple[str, pd.Series, str]] | Picture:
+    require_columns(transactions, ["event_time", "amount", "is_fraud"], where=where)
+    known = transactions[transactions["is_fraud"].notna()]
+    if known.empty:
+        return sentence("No label is known yet, so frauds and genuine payments cannot be told apart.")
+    fraud = known["is_fraud"].astype(bool)
+    classes = [("genuine", ~fraud, MUTED), ("fraud", fraud, RED)]
+    return [(name, known[mask], colour) for name, mask, colour in classes if mask.sum() >= SMALLEST_CELL]
+
+
+def _only(classes: list[tuple[str, Any, str]]) -> str:
+    lacking = {"genuine", "fraud"} - {name for name, _, _ in classes}
+    return (
+        f" (fewer than {SMALLEST_CELL} {'frauds' if 'fraud' in lacking else 'genuine payments'}: not drawn)"
+        if lacking
+        else ""
+    )
+
+
+@drawn
+def amount_by_label(transactions: pd.DataFrame, bins: int = 30) -> Picture:
+    """Draw how amounts are distributed for frauds and for genuine payments, on a log scale.
+
+    Parameters
+    ----------
+    transactions : canonical transactions; rows without a label and amounts of zero are left out.
+    bins : cells of equal width on the log scale; cells with 1 to 9 payments are not drawn.
+    """
+    classes = _two_classes(transactions, "amount_by_label")
+    if isinstance(classes, Picture):
+        return classes
+    classes = [(name, rows.loc[rows["amount"] > 0, "amount"], colour) for name, rows, colour in classes]
+    classes = [entry for entry in classes if len(entry[1]) >= SMALLEST_CELL]
+    if not classes:
+        return sentence(f"Fewer than {SMALLEST_CELL} labelled payments have an amount to draw.")
+    medians = {name: amounts.median() for name, amounts, _ in classes}
+    said = "; ".join(f"half of the {name} payments exceed {median:,.2f}" for name, median in medians.items())
+    title = f"{said[0].upper()}{said[1:]}{_only(classes)}"
+    figure = picture(3.0, title)
+    ax = figure.subplots()
+    everything = np.concatenate([amounts for _, amounts, _ in classes])
+    edges = np.geomspace(everything.min(), everything.max() * 1.0001, bins + 1)
+    for name, amounts, colour in classes:
+        counts = np.histogram(amounts, edges)[0]
+        shown = np.where(counts >= SMALLEST_CELL, counts / len(amounts), 0.0)
+        ax.stairs(shown, edges, color=colour, fill=True, alpha=0.16)
+        ax.stairs(shown, edges, color=colour, linewidth=1.6)
+        peak = int(np.argmax(shown))
+        ax.annotate(
+            name,
+            (np.sqrt(edges[peak] * edges[peak + 1]), shown[peak]),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontweight="bold",
+        )
+    ax.set_xscale("log")
+    number_axis(ax.xaxis)
+    percent_axis(ax.yaxis)
+    ax.margins(y=0.14)
+    ax.set_ylim(bottom=0)
+    ax.set(xlabel="amount, currency units (log scale)", ylabel="share of the payments of a kind")
+    figure.alt = f"Distribution of amounts: {title}."
+    return figure
+
+
+@drawn
+def hour_by_label(transactions: pd.DataFrame) -> Picture:
+    """Draw at which hour of the day (UTC) frauds and genuine payments happen.
+
+    Parameters
+    ----------
+    transactions : canonical transactions; rows without a label are left out, and hours with 1 to 9 payments of a kind
+        have no point.
+    """
+    classes = _two_classes(transactions, "hour_by_label")
+    if isinstance(classes, Picture):
+        return classes
+    if not classes:
+        return sentence(f"Fewer than {SMALLEST_CELL} payments are labelled.")
+    night = {name: float((rows["event_time"].dt.hour < 6).mean()) for name, rows, _ in classes}
+    said = " and ".join(f"{share(value)} of the {name} payments" for name, value in reversed(night.items()))
+    title = f"{said} happen between midnight and six{_only(classes)}"
+    figure = picture(2.8, title)
+    ax = figure.subplots()
+    for (name, rows, colour), dash, mark in zip(classes, ("-", (0, (4, 2))), ("o", "s")):
+        counts = rows["event_time"].dt.hour.value_counts().reindex(range(24), fill_value=0).to_numpy()
+        shown = np.where(counts >= SMALLEST_CELL, counts / len(rows), np.nan)
+        ax.plot(np.arange(24), shown, color=colour, linestyle=dash, marker=mark, markersize=3.5, label=name)
+    ax.legend(loc="best", fontsize=8.5)
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(FixedLocator(range(0, 24, 3)))
+    percent_axis(ax.yaxis)
+    ax.set(xlabel="hour of the day, UTC", ylabel="share of the payments of a kind")
+    figure.alt = f"Payments by hour of the day: {title}."
+    return figure

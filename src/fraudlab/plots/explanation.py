@@ -1,0 +1,207 @@
+"""Pictures of why a model scores as it does: importance, how values move the score, one alert as a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from fraudlab.plots.style import (
+    BLUE,
+    INK,
+    MUTED,
+    PALE,
+    RED,
+    SMALLEST_CELL,
+    Picture,
+    drawn,
+    meaning_of,
+    number_axis,
+    picture,
+    sentence,
+    share,
+    signed,
+    value_text,
+    wrap,
+)
+from fraudlab.schema import InputError, require_columns
+
+
+@drawn
+def importance(table: pd.DataFrame, top: int = 12) -> Picture:
+    """Draw how much each feature moves the score on average.
+
+    Parameters
+    ----------
+    table : columns feature, mean_abs, share, meaning; see `fraudlab.explain.importance`.
+    top : how many features to draw.
+    """
+    require_columns(table, ["feature", "mean_abs", "share", "meaning"], where="importance")
+    if table.empty:
+        return sentence("No feature importance was computed.")
+    ranked = table.sort_values("mean_abs", ascending=False).head(top).reset_index(drop=True)
+    few = min(5, len(ranked))
+    title = (
+        f"The {few} strongest features make up {share(ranked['share'].head(few).sum())} of all movement of the score"
+    )
+    meanings = dict(zip(ranked["feature"], ranked["meaning"]))
+    names = [wrap(meaning_of(feature, meanings), 56) for feature in ranked["feature"]]
+    lines = sum(1 + name.count("\n") for name in names)
+    figure = picture(0.95 + 0.11 * len(ranked) + 0.135 * lines, title)
+    ax = figure.subplots()
+    rows = np.arange(len(ranked))[::-1]
+    ax.barh(rows, ranked["mean_abs"], color=BLUE, height=0.6)
+    for row, value, part in zip(rows, ranked["mean_abs"], ranked["share"]):
+        ax.annotate(share(part), (value, row), (4, 0), textcoords="offset points", va="center")
+    ax.set_yticks(rows, names, color=INK)
+    ax.set(xlim=(0, ranked["mean_abs"].max() * 1.14 or 1), xlabel="mean absolute contribution to the score, log-odds")
+    ax.grid(False, axis="y")
+    figure.alt = f"{title}: " + "; ".join(
+        f"{meaning_of(row.feature, meanings)} {share(row.share)}" for row in ranked.head(few).itertuples()
+    )
+    return figure
+
+
+def dependence_bins(value: pd.Series, contribution: pd.Series, bins: int = 16) -> pd.DataFrame:
+    """Summarise one feature's contributions over groups of similar values, never fewer than 10 payments each.
+
+    Returns
+    -------
+    DataFrame value, middle, low, high, n: per group the median value, and the median and the 10th and 90th percentile
+    of the contributions. Features with up to 12 different values get one group per value; missing values are left out.
+    """
+    both = pd.DataFrame({"value": np.asarray(value, float), "contribution": np.asarray(contribution, float)}).dropna()
+    few = both["value"].nunique() <= 12
+    group = both["value"] if few else pd.qcut(both["value"], bins, labels=False, duplicates="drop")
+    grouped = both.groupby(group)
+    table = pd.DataFrame(
+        {
+            "value": grouped["value"].median(),
+            "middle": grouped["contribution"].median(),
+            "low": grouped["contribution"].quantile(0.1),
+            "high": grouped["contribution"].quantile(0.9),
+            "n": grouped.size(),
+        }
+    )
+    return table[table["n"] >= SMALLEST_CELL].reset_index(drop=True)
+
+
+@drawn
+def dependence(table: pd.DataFrame, meanings: Mapping[str, str] | None = None) -> Picture:
+    """Draw how the strongest features' values move the score: the median and the middle 80 % of contributions.
+
+    Parameters
+    ----------
+    table : columns feature, value, contribution, a row per sampled payment; the first four features are drawn.
+    meanings : feature -> its meaning in words.
+    """
+    require_columns(table, ["feature", "value", "contribution"], where="dependence")
+    tables = {}
+    for feature in list(dict.fromkeys(table["feature"]))[:4]:
+        rows = table[table["feature"] == feature]
+        if len(binned := dependence_bins(rows["value"], rows["contribution"])):
+            tables[feature] = binned
+    if not tables:
+        return sentence("There are too few payments to draw how the features move the score.")
+    rows, columns = (len(tables) + 1) // 2, min(2, len(tables))
+    figure = picture(
+        0.5 + 2.15 * rows,
+        "How the strongest features move the score: above zero towards fraud, below it away",
+        width=3.8 * columns,
+    )
+    panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
+    said = []
+    for ax, (feature, binned) in zip(panels, tables.items()):
+        ax.axhline(0, color="#9aa3ae", linewidth=0.8)
+        x, middle = binned["value"].to_numpy(), binned["middle"].to_numpy()
+        if len(binned) <= 12:
+            ax.errorbar(
+                x,
+                middle,
+                yerr=[middle - binned["low"], binned["high"] - middle],
+                fmt="o",
+                color=BLUE,
+                markersize=4.5,
+                elinewidth=1.2,
+            )
+        else:
+            ax.fill_between(x, binned["low"], binned["high"], color=BLUE, alpha=0.16, linewidth=0)
+            ax.plot(x, middle, color=BLUE, marker="o", markersize=3)
+        if x.min() >= 0 and x.max() > 30 * max(np.median(x), 1e-9):
+            ax.set_xscale("symlog", linthresh=max(np.median(x[x > 0]), 1e-9))
+            ax.xaxis.set_minor_locator(NullLocator())
+        elif (x == np.round(x)).all():
+            ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        number_axis(ax.xaxis)
+        name = meaning_of(feature, meanings)
+        ax.set_title(wrap(name, 48), color=INK)
+        said.append(f"{name}: from {signed(middle[0])} at {x[0]:,.4g} to {signed(middle[-1])} at {x[-1]:,.4g}")
+    for ax in panels[len(tables) :]:
+        ax.set_visible(False)
+    figure.supylabel("contribution to the score, log-odds", fontsize=8.5, color=MUTED)
+    figure.alt = "Median contribution to the score over each feature's values. " + "; ".join(said)
+    return figure
+
+
+@drawn
+def waterfall(alert: Mapping[str, Any]) -> Picture:
+    """Draw one alert's score as a sum: from the average payment through each feature's contribution to this one.
+
+    Parameters
+    ----------
+    alert : case, base, margin and contributions, a list of mappings with feature, meaning, value, contribution; what
+        they leave of margin - base is drawn as "all other features".
+    """
+    missing = [key for key in ("case", "base", "margin", "contributions") if key not in alert]
+    if missing:
+        raise InputError(
+            f"waterfall: an alert needs case, base, margin and contributions; missing: {', '.join(missing)}"
+        )
+    parts = sorted(alert["contributions"], key=lambda part: -abs(part["contribution"]))
+    base, margin = float(alert["base"]), float(alert["margin"])
+    steps = [float(part["contribution"]) for part in parts]
+    meanings = {part["feature"]: part.get("meaning", "") for part in parts}
+    names = [wrap(f"{meaning_of(part['feature'], meanings)}: {value_text(part['value'])}", 58) for part in parts]
+    rest = margin - base - sum(steps)
+    steps, names = [*steps, rest], [*names, "all other features"]
+    title = f"Case {alert['case']}: from the average of {signed(base, '')} to {signed(margin, '')} log-odds"
+    lines = sum(1 + name.count("\n") for name in names)
+    figure = picture(0.85 + 0.11 * len(names) + 0.135 * lines, title)
+    ax = figure.subplots()
+    starts = base + np.concatenate([[0], np.cumsum(steps)[:-1]])
+    rows = np.arange(len(steps))[::-1]
+    ax.barh(rows, steps, left=starts, color=[RED if step > 0 else BLUE for step in steps], height=0.62)
+    for row, start, step in zip(rows, starts, steps):
+        side = 1 if step >= 0 else -1
+        ax.annotate(
+            signed(step),
+            (start + step, row),
+            (4 * side, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left" if side > 0 else "right",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        )
+        ax.plot([start + step] * 2, [row - 1 if row else row - 0.31, row + 0.31], color=PALE, linewidth=0.8, zorder=0)
+    ax.axvline(base, zorder=0, color="#9aa3ae", linewidth=0.8, linestyle=(0, (2, 2)))
+    ax.axvline(margin, zorder=0, color=INK, linewidth=1)
+    low, high = min(*starts, margin), max(*(starts + steps), margin, base)
+    ax.set(xlim=(low - 0.1 * (high - low) - 0.05, high + 0.12 * (high - low) + 0.05), ylim=(-0.6, len(steps) - 0.4))
+    ax.set_yticks(rows, names, color=INK)
+    ax.grid(False, axis="y")
+    number_axis(ax.xaxis)
+    near = abs(margin - base) < 0.3 * (high - low)
+    for place, text, side in (
+        (base, "average payment", "right" if base < margin else "left"),
+        (margin, "this payment", "left" if base < margin else "right"),
+    ):
+        where = {"xy": (place, 1.01), "xycoords": ("data", "axes fraction")}
+        ax.annotate(text, **where, ha=side if near else "center", va="bottom", color=MUTED)
+    ax.set_xlabel("score, log-odds")
+    figure.alt = f"{title}. Largest contributions: " + "; ".join(
+        f"{name} {signed(step)}".replace("\n", " ") for name, step in zip(names[:3], steps[:3])
+    )
+    return figure

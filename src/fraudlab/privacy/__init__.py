@@ -1,0 +1,1 @@
+"""Protecting customers: keys, treatments, the encrypted vault, and the search for what should not be there."""

@@ -1,0 +1,297 @@
+"""The sections about the model's results: how it was made, what it is worth, what it decides, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from fraudlab import plots
+from fraudlab.metrics import METRICS
+from fraudlab.report.blocks import (
+    Bullets,
+    Cell,
+    Facts,
+    Figure,
+    Group,
+    Prose,
+    Section,
+    Table,
+    capital,
+    count,
+    counts,
+    interval,
+    moment,
+    money,
+    not_available,
+    provided,
+)
+from fraudlab.report.evidence import Evidence
+
+
+def method(e: Evidence) -> Section:
+    """How time was split, which models were fitted and with what."""
+    fold = e.fold
+    rows = [
+        (
+            part["part"],
+            moment(part["start"])[:10],
+            moment(part["end"])[:10],
+            count(part["transactions"]),
+            count(part["frauds"]),
+            "not shown" if 0 < part["frauds"] < 10 else plots.share(part["frauds"] / part["transactions"]),
+            count(part["customers"]),
+        )
+        for part in fold["parts"]
+        if part["transactions"] > 0
+    ]
+    head = ("Part", "From", "Until before", "Payments", "Frauds", "Fraud rate", "Customers")
+    caption = (
+        "Parts of the split. Between them lies the time that labels need, so nothing is learned before it was known."
+    )
+    left_out = (
+        f"Left out of the test: {count(fold['excluded_customers'])} customers with "
+        f"{count(fold['excluded_transactions'])} payments, because they were already known as victims then."
+    )
+    blocks = [
+        Prose(fold["explain"]),
+        Figure(plots.timeline(pd.DataFrame(fold["parts"])), caption),
+        Table("Parts of the split", head, rows, "lllrrrr"),
+        Prose(left_out),
+        _model_table(e),
+    ]
+    return Section("method", "Method and split", blocks)
+
+
+def _model_table(e: Evidence) -> Table:
+    models = {model["name"]: {"role": model["role"]} | _flat(model["facts"]) for model in e.models}
+    keys = dict.fromkeys(key for name in e.labels for key in models[name])
+    rows = [(key, *(models[name].get(key, "–") for name in e.labels)) for key in keys]
+    return Table("Models and how they were fitted", ("", *e.labels.values()), rows, "l" + "r" * len(models))
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Lay nested facts out as one line each; long lists are counted, not listed."""
+    said: dict[str, str] = {}
+    for key, value in facts.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            said |= _flat(value, f"{name}: ")
+        elif isinstance(value, list):
+            said[name] = ", ".join(map(str, value)) if len(value) <= 3 else f"{len(value)} values"
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            said[name] = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+        else:
+            said[name] = provided(value)
+    return said
+
+
+def features(e: Evidence) -> Section:
+    """Every input of the model with its meaning."""
+    rows = [(row.column, row.group, row.meaning) for row in e.features.fillna("").itertuples()]
+    intro = f"The model sees {len(rows)} features, each computed only from what was known at the moment of the payment."
+    table = Table("Features and their meaning", ("Feature", "Kind of reason", "Meaning"), rows, "lll")
+    return Section("features", "Features", [Prose(intro), table])
+
+
+def performance(e: Evidence) -> Section:
+    """What every model is worth at the alert budget, with intervals, and per day."""
+    entity = str(e.setting("split", "entity") or "customer_id").removesuffix("_id")
+    intro = (
+        f"A case is one {entity} on one day, with its highest score of that day. Investigators review the "
+        f"{e.decision['alerts_per_day']:,} highest cases a day."
+    )
+    caption = "Where the intervals of two models overlap widely, the test does not tell them apart."
+    blocks = [Prose(intro), _metric_table(e), Figure(plots.metric_intervals(e.overall, e.labels), caption)]
+    if e.daily is None:
+        blocks.append(not_available("daily.csv"))
+    else:
+        caption = "Day by day. A perfect ranking cannot reach 100 % on days with fewer compromised cases than reviews."
+        blocks.append(Figure(plots.daily_precision(e.daily, e.labels), caption))
+    return Section("performance", "Performance at the alert budget", blocks)
+
+
+def _metric_table(e: Evidence) -> Table:
+    rows = []
+    for metric in dict.fromkeys(e.overall["metric"]):
+        cells = [Cell(capital(plots.METRIC_LABELS.get(metric, metric)), METRICS.get(metric, ""))]
+        for name in e.labels:
+            row = e.metric(name, metric)
+            if row is None:
+                cells.append(Cell("not applicable"))
+            else:
+                cells.append(Cell(plots.metric_text(metric, row["value"]), interval(metric, row["low"], row["high"])))
+        rows.append(cells)
+    notes = [str(note) for note in e.overall["note"].dropna().unique() if str(note).strip()]
+    head = ("Metric", *e.labels.values())
+    caption = "Models on the test part: value and 95 % interval"
+    return Table(caption, head, rows, "l" + "r" * len(e.labels), capital("; ".join(notes)))
+
+
+def ranking(e: Evidence) -> Section:
+    """How the models order payments over all thresholds."""
+    roc_caption = "Left: every threshold. Right: the part that matters where few payments can be reviewed."
+    blocks = [
+        not_available("roc.csv") if e.roc is None else Figure(plots.roc(e.roc, e.labels), roc_caption),
+        not_available("pr.csv")
+        if e.pr is None
+        else Figure(plots.precision_recall(e.pr, e.labels), "The area under each curve is its average precision."),
+    ]
+    return Section("ranking", "Ranking curves", blocks)
+
+
+def money_saved(e: Evidence) -> Section:
+    """What reviewing more or fewer cases brings, net of its costs."""
+    if e.cost is None:
+        return Section("money", "Money", [not_available("cost.csv")])
+    rows = [
+        (
+            f"{row.alerts_per_day:,}",
+            count(row.cases),
+            count(row.frauds_caught),
+            money(row.fraud_amount_caught),
+            money(row.review_costs),
+            money(row.net_saved),
+            "not shown" if 0 < row.frauds_caught < 10 else plots.share(row.precision),
+        )
+        for row in e.cost[e.cost["model"] == e.candidate].sort_values("alerts_per_day").itertuples()
+    ]
+    head = (
+        "Cases a day",
+        "Reviews",
+        "Frauds caught",
+        "Fraud amount caught",
+        "Cost of reviews",
+        "Net saving",
+        "Precision",
+    )
+    cost, saved = e.setting("decision", "review_cost"), e.setting("decision", "recovery_rate")
+    intro = (
+        f"A review costs {provided(cost)}; of a caught fraud's amount the share {provided(saved)} is taken as saved. "
+        "All sums are over the test part, in units of the data's currency."
+    )
+    figure = plots.cost_curve(e.cost, e.decision["alerts_per_day"], e.labels)
+    blocks = [
+        Prose(intro),
+        Figure(figure, "Each further review costs the same and finds less; past the peak it costs more than it saves."),
+        Table(f"{e.labels[e.candidate]}: saving by number of reviews", head, rows, "rrrrrrr"),
+    ]
+    return Section("money", "Money", blocks)
+
+
+def calibration(e: Evidence) -> Section:
+    """Whether a stated risk of 10 % means 10 frauds in 100."""
+    risk = e.stated_risk
+    if e.calibration is None or risk is None:
+        return Section("calibration", "Calibration", [not_available("calibration.csv")])
+    rows = [
+        (
+            str(number),
+            count(row.n),
+            plots.share(row.mean_predicted),
+            plots.share(row.observed),
+            f"{plots.share(row.low)} to {plots.share(row.high)}",
+        )
+        for number, row in enumerate(risk.sort_values("mean_predicted").itertuples(), start=1)
+    ]
+    head = ("Group", "Payments", "Stated risk", "Observed fraud", "95 % interval")
+    figure = plots.calibration(e.calibration, e.labels)
+    blocks = [
+        Prose(
+            "Thresholds and tiers rest on the stated risk, so it has to mean what it says: points on the diagonal do."
+        ),
+        Figure(figure, "Payments in groups of similar stated risk; bars are 95 % intervals."),
+        Table("Stated risk and what was observed", head, rows, "lrrrr"),
+    ]
+    return Section("calibration", "Calibration", blocks)
+
+
+def decision_tiers(e: Evidence) -> Section:
+    """Thresholds, tiers and what each tier leads to."""
+    names = {
+        "step_up": "Second factor from a risk of",
+        "review": "Manual review from a risk of",
+        "limit": "Limit and review from a risk of",
+    }
+    limits = e.decision["thresholds"]
+    facts = [(said, "not used" if limits.get(key) is None else f"{limits[key]:.4g}") for key, said in names.items()]
+    blocks: list[Any] = [
+        Facts([*facts, ("Cases reviewed a day", f"{e.decision['alerts_per_day']:,}")]),
+        Prose(
+            "Thresholds were chosen on payments before the test part. Actions are recommendations; a person decides."
+        ),
+    ]
+    if e.tiers is None:
+        blocks.append(not_available("tiers.csv"))
+    else:
+        blocks += [
+            Figure(plots.tiers(e.tiers), "A useful tier holds few payments and many frauds."),
+            _tier_table(e.tiers),
+        ]
+    return Section("tiers", "Decision tiers", blocks)
+
+
+def _tier_table(tiers: pd.DataFrame) -> Table:
+    hidden = plots.small_cells(tiers["frauds"]) | plots.small_cells(tiers["transactions"])
+    shown = zip(tiers.itertuples(), counts(tiers["transactions"]), counts(tiers["frauds"]), hidden)
+    rows = [
+        (
+            row.tier,
+            row.action.replace("_", " "),
+            payments,
+            frauds,
+            "not shown" if hide else plots.share(row.fraud_rate),
+            money(row.amount),
+            money(row.fraud_amount),
+        )
+        for row, payments, frauds, hide in shown
+    ]
+    head = ("Tier", "Action", "Payments", "Frauds", "Fraud rate", "Amount", "Fraud amount")
+    return Table("Decision tiers on the test part", head, rows, "llrrrrr")
+
+
+def explanation(e: Evidence) -> Section:
+    """What moves the score, in general and for five alerts."""
+    intro = (
+        "Contributions are SHAP values of the model itself, in log-odds: added to the average they give a payment's "
+        "score exactly. They say how the model came to its score, not why a fraud happened."
+    )
+    blocks: list[Any] = [Prose(intro)]
+    if e.importance is None:
+        blocks.append(not_available("importance.csv"))
+    else:
+        caption = "Mean absolute contribution, and its share of the sum over all features."
+        best = e.importance.sort_values("mean_abs", ascending=False).head(12)
+        rows = [(row.feature, row.group, f"{row.mean_abs:.3f}", plots.share(row.share)) for row in best.itertuples()]
+        head = ("Feature", "Kind of reason", "Mean contribution", "Share")
+        blocks += [Figure(plots.importance(e.importance), caption), Table("The strongest features", head, rows, "llrr")]
+    if e.dependence is None:
+        blocks.append(not_available("dependence.csv"))
+    else:
+        meanings = dict(zip(e.features["column"], e.features["meaning"]))
+        caption = (
+            "Medians with the middle 80 % of the contributions, over groups of at least 10 payments of similar value."
+        )
+        blocks.append(Figure(plots.dependence(e.dependence, meanings), caption))
+    if e.alerts is None:
+        blocks.append(not_available("alerts.json"))
+    else:
+        blocks += [_case(alert) for alert in e.alerts[:5]]
+    return Section("explanation", "Explanation", blocks)
+
+
+def _case(alert: dict[str, Any]) -> Group:
+    outcomes = {"fraud": "it was fraud", "genuine": "it was genuine", "unknown": "not known yet what it was"}
+    facts = [
+        ("When", f"{alert['day']}, {int(alert['hour']):02d} h UTC"),
+        ("Amount", money(alert["amount"])),
+        ("Stated risk", plots.share(alert["risk"])),
+        ("Tier and action", f"{alert['tier']}: {str(alert['action']).replace('_', ' ')}"),
+    ]
+    reasons = alert["reasons"]
+    blocks = [
+        Facts(facts),
+        Bullets(reasons) if reasons else Prose("No feature pushed this score towards fraud."),
+        Figure(plots.waterfall(alert), "From the average payment's score to this one's, largest contributions first."),
+    ]
+    return Group(f"Example alert {alert['case']}: {outcomes.get(alert['outcome'], alert['outcome'])}", blocks)

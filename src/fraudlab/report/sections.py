@@ -1,0 +1,304 @@
+"""The sections of a model report: each is a function from the evidence to blocks, and every number comes from there.
+
+To add a section, write a function `Evidence -> Section` and put it into `SECTIONS`; the template needs no change. The
+sections about results are in `results.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fraudlab import plots
+from fraudlab.report import results
+from fraudlab.report.blocks import (
+    NOT_PROVIDED,
+    Bullets,
+    Code,
+    Facts,
+    Figure,
+    Group,
+    KeyFigure,
+    Prose,
+    Section,
+    Table,
+    Verdict,
+    capital,
+    count,
+    interval,
+    moment,
+    not_available,
+    provided,
+)
+from fraudlab.report.evidence import Evidence
+
+TREATMENTS = {
+    "keep": "kept as it is",
+    "pseudonymise": "replaced by a keyed pseudonym",
+    "generalise": "made coarser",
+    "mask": "identifiers in the text masked",
+    "identity": "encrypted apart, in the identity file",
+    "drop": "dropped at ingest",
+}
+KEY_METRICS = ("card_precision_at_k", "money_caught_share", "average_precision", "auc_roc")
+FEW_FRAUDS, FEW_DAYS = 100, 20
+
+
+def summary(e: Evidence) -> Section:
+    """The decision, the key figures with intervals against the best baseline, and the gate."""
+    d, test = e.decision, e.part("test")
+    model = f"{provided(e.run.get('model_name') or e.run['name'])} version {provided(d.get('challenger_version'))}"
+    before = provided(d.get("champion_before"))
+    tone, word, sentence = {
+        "promoted": ("good", "promoted", f"{model} is the champion now."),
+        "kept champion": (
+            "hold",
+            "champion kept",
+            f"{model} stays a challenger; version {before} remains the champion.",
+        ),
+        "rejected": ("bad", "rejected", f"{model} did not pass the gate and is not to be used."),
+    }[d["decision"]]
+    figures = []
+    for metric in KEY_METRICS:
+        if (row := e.metric(e.candidate, metric)) is not None:
+            best = next(iter(e.rivals(metric)), None)
+            against = "no baseline measured"
+            if best is not None:
+                against = f"{e.labels[best['model']]}: {plots.metric_text(metric, best['value'])}"
+            value, spread = plots.metric_text(metric, row["value"]), interval(metric, row["low"], row["high"])
+            figures.append(KeyFigure(capital(plots.METRIC_LABELS[metric]), value, spread, against))
+    explained = (
+        f"The figures are those of {e.labels[e.candidate]} on the test part ({moment(test.get('start'))[:10]} until "
+        f"before {moment(test.get('end'))[:10]}, {count(test.get('transactions', 0))} payments), not seen before, when "
+        f"investigators review {d['alerts_per_day']:,} cases a day. Below each figure stand its 95 % interval and the "
+        "best baseline."
+    )
+    gate = [
+        (check["check"], str(check["required"]), str(check["found"]), "passed" if check["passed"] else "failed")
+        for check in d["gate"]
+    ]
+    blocks: list[Any] = [Verdict(tone, word, sentence, d["reasons"], figures), Prose(explained)]
+    if gate:
+        blocks.append(Table("The promotion gate", ("Check", "Required", "Found", "Result"), gate, "lrrl"))
+    else:
+        blocks.append(Prose("No check of the promotion gate was recorded."))
+    return Section("summary", "Summary", blocks)
+
+
+def purpose_and_owner(e: Evidence) -> Section:
+    """Who answers for the model and what it is for; empty human fields say so."""
+    run = e.run
+    facts = [
+        ("Model", provided(run.get("model_name") or run["name"])),
+        ("Title", provided(run.get("title"))),
+        ("Purpose of the processing", provided(run.get("purpose"))),
+        ("Owner", provided(run.get("owner"))),
+        ("Intended users", provided(run.get("users"))),
+        ("Materiality or risk tier", provided(run.get("risk_tier"))),
+        ("Lawful basis", provided(run.get("lawful_basis"))),
+    ]
+    use = (
+        "Intended use: to order payments for review by people and to ask for a second factor. A score is no proof of "
+        "fraud; a decision against a customer needs a person's review."
+    )
+    return Section("purpose", "Purpose and owner", [Facts(facts), Prose(use)])
+
+
+def data(e: Evidence) -> Section:
+    """What the model was made from: volume, labels, columns with their treatment, what was dropped."""
+    blocks: list[Any] = [Facts(_data_facts(e))]
+    if e.daily_volume is None:
+        blocks.append(not_available("daily_volume.csv"))
+    else:
+        caption = "Payments a day and the weekly rate of fraud. Where the area ends, labels are not known yet."
+        blocks.append(Figure(plots.daily_volume(e.daily_volume), caption))
+    if e.label_maturity is None:
+        blocks.append(not_available("label_maturity.csv"))
+    else:
+        caption = "How soon labels are known. The split waits this long before it trusts that a payment was genuine."
+        blocks.append(Figure(plots.label_maturity(e.label_maturity, e.setting("split", "delay_days")), caption))
+    order = [*TREATMENTS, *(column["treatment"] for column in e.data["columns"])]
+    columns = [
+        (
+            column["name"],
+            provided(column.get("type")),
+            TREATMENTS.get(column["treatment"], column["treatment"]),
+            ", ".join(column.get("purposes") or ["none"]),
+            provided(column.get("meaning")),
+        )
+        for column in sorted(e.data["columns"], key=lambda column: order.index(column["treatment"]))
+    ]
+    head = ("Column", "Type", "Treatment", "Purposes", "Meaning")
+    blocks.append(Table("Columns of the contract, by treatment", head, columns, "lllll"))
+    if e.data["dropped"]:
+        caption = "Columns of the source that the contract does not declare: dropped and counted"
+        dropped = [(row["column"], count(row["non_null"])) for row in e.data["dropped"]]
+        blocks.append(Table(caption, ("Column", "Values dropped"), dropped, "lr"))
+    else:
+        blocks.append(Prose("The source held no column that the contract does not declare."))
+    return Section("data", "Data", blocks)
+
+
+def _data_facts(e: Evidence) -> list[tuple[str, str]]:
+    d = e.data
+    frauds = count(d["frauds"])
+    if d["frauds"] >= plots.SMALLEST_CELL:
+        frauds += f" ({plots.share(d['frauds'] / d['labelled'])} of the labelled)"
+    facts = [
+        ("Data set", f"{d['dataset']} (source: {provided(d.get('source'))})"),
+        ("Period", f"{moment(d['first'])} to {moment(d['last'])}"),
+        ("Known as of", moment(e.run["as_of"]) if e.run.get("as_of") else "everything held"),
+        ("Payments", count(d["rows"])),
+        ("Customers", count(d["customers"])),
+        ("Merchants", "no such column" if d.get("merchants") is None else count(d["merchants"])),
+        ("With a known label", count(d["labelled"])),
+        ("Label not known yet", count(d["unlabelled"])),
+        ("Frauds", frauds),
+    ]
+    if delay := d.get("label_delay_days"):
+        said = f"half within {delay['median']:.1f}, 90 % within {delay['p90']:.1f}, longest {delay['max']:.1f}"
+        facts.append(("Days until a label is known", said))
+    facts.append(("Data (sha-256)", provided(d["digest"])))
+    facts.append(("Contract (sha-256)", provided(d.get("contract_digest"))))
+    return facts
+
+
+def privacy(e: Evidence) -> Section:
+    """What personal data was used, how it was protected, what this report leaves out."""
+    treated: dict[str, list[str]] = {}
+    for column in e.data["columns"]:
+        treated.setdefault(column["treatment"], []).append(column["name"])
+    used = e.data["purpose_columns"]
+    facts = [("Purpose", provided(e.data["purpose"])), ("Columns loaded for it", f"{len(used)}: {', '.join(used)}")]
+    facts += [(capital(TREATMENTS.get(key, key)), ", ".join(names)) for key, names in treated.items() if key != "keep"]
+    undeclared = ", ".join(row["column"] for row in e.data["dropped"]) or "none"
+    facts.append(("Undeclared, never left ingest", undeclared))
+    rules = [
+        "Payments with pseudonyms remain personal data: whoever holds the key, or knows a few payments of a customer, "
+        "can recognise that customer. This report is for people bound to confidentiality.",
+        "Pseudonyms are keyed and differ per column; no raw identifier is part of the data the model saw.",
+        "Tables about payments and people do not show counts from 1 to 9, nor rates that would give them away; where "
+        "one hidden count could be worked out from a total, a second one is hidden. Curves, calibration groups, the "
+        "daily alert list and sums of money describe the model's scores, not people with a common trait, and are shown "
+        "as measured.",
+        "Example alerts carry no identifier and no pseudonym.",
+    ]
+    return Section("privacy", "Privacy", [Facts(facts), Bullets(rules)])
+
+
+def limitations(e: Evidence) -> Section:
+    """What the evidence does not show: found in this run, and always."""
+    found = found_limitations(e)
+    always = [
+        "Labels are reports: a fraud nobody reported counts as genuine, and a payment that was stopped got no label.",
+        "The test is one past period. Fraudsters adapt; performance has to be watched after release.",
+        "Contributions describe the model. They are no causes; correlated features share weight as the model chose.",
+        "Intervals cover the sampling of test days, not the choice of model and period.",
+        "Not assessed here: differences between groups of customers, deliberate evasion, drift after the test.",
+    ]
+    crossed = Bullets(found) if found else Prose("No limit of this report's list was crossed.")
+    groups = [Group("Found in this run", [crossed]), Group("Always", [Bullets(always)])]
+    return Section("limitations", "Limitations", groups)
+
+
+def found_limitations(e: Evidence) -> list[str]:
+    """Return a sentence for each limit that this run's evidence crosses."""
+    found = []
+    if e.data.get("source") == "simulate":
+        found.append(
+            "The data is simulated: the figures show that the method works, not how it does on real customers."
+        )
+    frauds = e.part("test").get("frauds", 0)
+    if frauds < FEW_FRAUDS:
+        found.append(f"Few frauds: the test part holds {count(frauds)}, below {FEW_FRAUDS}; expect wide intervals.")
+    days = 0 if e.daily is None else int((e.daily["model"] == e.candidate).sum())
+    if 0 < days < FEW_DAYS:
+        found.append(f"Few days: the test has {days}, below {FEW_DAYS}; intervals over days are too narrow then.")
+    delay, needed = e.setting("split", "delay_days"), (e.data.get("label_delay_days") or {}).get("p90")
+    if delay is not None and needed is not None and needed > delay:
+        found.append(f"Late labels: 90 % are known only after {needed:.1f} days; the split waits {delay}.")
+    if e.label_maturity is not None and delay is not None:
+        known = e.label_maturity.loc[e.label_maturity["days_since_event"] <= delay, "share_known"].max()
+        if known < 0.95:
+            found.append(f"Immature labels: only {plots.share(known)} are known when the split stops waiting.")
+    mine = e.metric(e.candidate, "card_precision_at_k")
+    near = [] if mine is None else [r for r in e.rivals("card_precision_at_k") if r["high"] >= mine["low"]]
+    if near:
+        rival = e.labels[near[0]["model"]]
+        found.append(f"Not clearly ahead: at the alert budget the interval of {rival} overlaps the candidate's.")
+    if (risk := e.stated_risk) is not None:
+        outside = int((~risk["mean_predicted"].between(risk["low"], risk["high"])).sum())
+        if outside:
+            found.append(
+                f"Calibration: in {outside} of {len(risk)} groups the stated risk lies outside the 95 % interval."
+            )
+    if e.importance is not None and len(e.importance):
+        top = e.importance.nlargest(1, "share").iloc[0]
+        if top["share"] > 0.5:
+            found.append(
+                f"One feature dominates: {top['feature']} makes up {plots.share(top['share'])} of all movement."
+            )
+    if e.data["dropped"]:
+        names = ", ".join(row["column"] for row in e.data["dropped"])
+        found.append(f"Unused source columns: the contract does not declare {names}, so the model never saw them.")
+    return found
+
+
+def reproduce(e: Evidence) -> Section:
+    """The command, the digests and the versions that give this result again."""
+    run = e.run
+    digests = [
+        ("Run", provided(run["run_id"])),
+        ("Made", moment(run["created"])),
+        ("Seed", provided(run.get("seed"))),
+        ("Config (sha-256)", provided(run["config_digest"])),
+        ("Data (sha-256)", provided(run.get("data_digest") or e.data["digest"])),
+        ("Code (sha-256)", provided(run.get("code_digest"))),
+        ("Git commit", provided(run.get("git_commit"))),
+        ("Locked environment (sha-256)", provided(run.get("lock_digest"))),
+        ("Evidence of this report (sha-256)", e.digest),
+        ("MLflow run", provided(run.get("mlflow_run_id"))),
+        ("Registered model", f"{provided(run.get('model_name'))}, version {provided(run.get('model_version'))}"),
+    ]
+    versions = [(name, str(version)) for name, version in run["versions"].items()]
+    blocks = [
+        Prose("With the same data, code and environment (equal digests) this command gives the same figures:"),
+        Code(provided(run["command"]), "Command"),
+        Facts(digests),
+        Table("Versions", ("Package", "Version"), versions, "lr"),
+        Group("The config as used", [Code(e.config_text.rstrip(), "Config")]),
+    ]
+    return Section("reproduce", "How to reproduce", blocks)
+
+
+def sign_off(e: Evidence) -> Section:
+    """What changed and who agreed; left for people to fill in."""
+    before, after = (provided(e.decision.get(f"champion_{when}")) for when in ("before", "after"))
+    change = (provided(e.decision.get("challenger_version")), moment(e.run["created"])[:10], NOT_PROVIDED, NOT_PROVIDED)
+    roles = ("Developer", "Independent validator", "Business owner", "Data protection officer")
+    signed = [(role, NOT_PROVIDED, NOT_PROVIDED, NOT_PROVIDED) for role in roles]
+    blocks = [
+        Facts([("Champion before", before), ("Champion after", after)]),
+        Table("Change log", ("Version", "Date", "What changed and why", "Approved by"), [change], "llll"),
+        Table("Sign-off", ("Role", "Name", "Decision", "Date"), signed, "llll"),
+    ]
+    return Section("sign-off", "Change log and sign-off", blocks)
+
+
+SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
+    summary,
+    purpose_and_owner,
+    data,
+    privacy,
+    results.method,
+    results.features,
+    results.performance,
+    results.ranking,
+    results.money_saved,
+    results.calibration,
+    results.decision_tiers,
+    results.explanation,
+    limitations,
+    reproduce,
+    sign_off,
+)

@@ -1,0 +1,271 @@
+"""A model as it goes to production: one folder that scores, tiers and explains, checked byte by byte before use.
+
+A package holds the fitted model, the thresholds of its risk tiers, the words of its reasons and the facts of its
+making. Nothing in it is pickled and it needs no registry: `load_package(folder).score(features)` is all a batch job
+takes. `fraudlab.tracking.register_package` puts the same folder into MLflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fraudlab import explain
+from fraudlab.config import digest_of
+from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers
+from fraudlab.models import FittedModel, load_model, save_model
+from fraudlab.schema import InputError
+
+FORMAT = 1
+ABOUT = "package.json"
+TOP_REASONS = 3
+SHOWN = 10
+NO_TIERS = pd.Categorical([], categories=list(TIERS), ordered=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A loaded package: what scores, where the tiers begin, how a reason reads, how it all came about.
+
+    `digest` is the sha-256 of its `package.json`, which in turn holds the sha-256 of every other file.
+    """
+
+    model: FittedModel
+    thresholds: Thresholds
+    describe: pd.DataFrame = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    digest: str
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns a caller must bring."""
+        return self.model.features
+
+    def score(self, X: pd.DataFrame, *, reasons: bool = True, threshold: float | None = None) -> pd.DataFrame:
+        """Score transactions' features, put them into tiers and say why the risky ones are.
+
+        Parameters
+        ----------
+        X : features by name, any order; other columns are ignored. NaN means missing.
+        reasons : explain rows above the lowest tier; takes about 0.3 ms for each of them.
+        threshold : where manual review begins, instead of the package's own; the tiers around it give way.
+
+        Returns
+        -------
+        A row for each of `X`, with its index: score (uncalibrated, ranks), risk (calibrated probability, NaN for a
+        model without calibrator), tier (ordered: low < elevated < high < severe), action, reasons (a list of at most
+        three sentences, empty for tier low). Tiers are cut on the risk, without a calibrator on the score.
+
+        Raises
+        ------
+        InputError : a feature is missing, given twice, not a number or infinite; the threshold is outside [0, 1].
+            Messages name columns and count rows; they never hold a value.
+        """
+        self._check(X)
+        score = self.model.score(X)
+        calibrated = self.model.calibrator is not None
+        risk = self.model.risk_of(score) if calibrated else np.full(len(X), np.nan)
+        thresholds = self._thresholds(threshold)
+        # An hour without payments is no error.
+        tier = assign_tiers(risk if calibrated else score, thresholds) if len(X) else NO_TIERS
+        return pd.DataFrame(
+            {
+                "score": score,
+                "risk": risk,
+                "tier": tier,
+                "action": actions_for(tier).to_numpy(),
+                "reasons": self._reasons(X, tier) if reasons else [[] for _ in range(len(X))],
+            },
+            index=X.index,
+        ).astype({"action": "str", "reasons": object})
+
+    def _check(self, X: pd.DataFrame) -> None:
+        if not isinstance(X, pd.DataFrame):
+            raise InputError(
+                f"scoring: must get a table whose columns are named; found {type(X).__name__}; pass a pandas DataFrame"
+            )
+        # What is there instead is not said: the header of a table without one is its first row.
+        if absent := [f"'{name}'" for name in self.features if name not in X.columns]:
+            shown = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
+            raise InputError(
+                f"scoring: every feature of the model must be there; missing are {len(absent):,} of "
+                f"{len(self.features):,}: {shown}; compute the feature set this model was trained on"
+            )
+        twice = X.columns[X.columns.duplicated()].intersection(list(self.features))
+        if len(twice):
+            raise InputError(f"scoring: each feature must be there once; found twice: {', '.join(twice)}; drop one")
+
+    def _thresholds(self, review: float | None) -> Thresholds:
+        if review is None:
+            return self.thresholds
+        if not 0 <= review <= 1:
+            raise InputError(f"threshold: must lie in [0, 1]; found {review}; leave it out for the package's own")
+        limit = self.thresholds.limit
+        return Thresholds(
+            review=float(review),
+            step_up=min(self.thresholds.step_up, float(review)),
+            limit=None if limit is None else max(limit, float(review)),
+        )
+
+    def _reasons(self, X: pd.DataFrame, tier: pd.Categorical) -> list[list[str]]:
+        told: list[list[str]] = [[] for _ in range(len(X))]
+        rows = np.flatnonzero(tier.codes > list(TIERS).index("low"))
+        if len(rows):
+            alerts = X.iloc[rows]
+            sentences = explain.reasons(
+                explain.contributions(self.model, alerts), alerts, self.describe, top=TOP_REASONS
+            )
+            for row, said in zip(rows, sentences, strict=True):
+                told[row] = said
+        return told
+
+
+def save_package(
+    folder: str | Path, model: FittedModel, thresholds: Thresholds, describe: pd.DataFrame, facts: Mapping[str, Any]
+) -> str:
+    """Write a package and return its digest; it appears complete or not at all.
+
+    Parameters
+    ----------
+    folder : a new one, or an earlier package, which is replaced.
+    model, thresholds : what scores and where its tiers begin, on the calibrated risk if the model has a calibrator.
+    describe : `FeatureSet.describe()`, with a row for each of the model's features.
+    facts : plain values about how it came about: names, digests, dates. Never a row, never an identifier.
+
+    Returns
+    -------
+    The sha-256 of `package.json`; `load_package(folder, digest=...)` refuses any other.
+
+    Raises
+    ------
+    InputError : the folder holds something else; `describe` lacks a feature; a fact is not a plain value.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / ABOUT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"folder {folder.name}: must be new or a package; found something else; choose another name")
+    words = describe.set_index("column", drop=False)
+    if absent := [name for name in model.features if name not in words.index]:
+        raise InputError(
+            f"describe: must have a row for each feature; found none for {', '.join(absent)}; "
+            "pass the describe() of the feature set the model was trained on"
+        )
+    columns = ["column", "group", "meaning", "template", "kind"]
+    try:
+        facts_json = _json(dict(facts))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"facts: must be text, whole or finite numbers, lists and tables of them; found otherwise ({error}); "
+            "turn times and numpy values into plain ones"
+        ) from None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_model(model, building / "model")
+        _write(building / "decision.json", _json(thresholds.to_dict()))
+        _write(building / "features.json", _json(words.loc[list(model.features), columns].to_dict("records")))
+        about = {"format": FORMAT, "facts": json.loads(facts_json), "files": _digests(building)}
+        about_bytes = _json(about | {"digest": digest_of(about)})
+        _write(building / ABOUT, about_bytes)
+        if folder.exists():
+            _swap(building, folder)
+        else:
+            os.replace(building, folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return hashlib.sha256(about_bytes).hexdigest()
+
+
+def load_package(folder: str | Path, *, digest: str | None = None) -> Package:
+    """Read a package after checking every byte of it.
+
+    Parameters
+    ----------
+    folder : what `save_package` wrote.
+    digest : what `save_package` returned, kept elsewhere (the registry does): given, an exchanged package is refused.
+
+    Raises
+    ------
+    InputError : a file is missing, damaged, exchanged or unexpected; the format is another.
+    """
+    folder = Path(folder)
+    try:
+        about_bytes = (folder / ABOUT).read_bytes()
+    except OSError:
+        raise _damaged(folder, f"{ABOUT} is missing or unreadable") from None
+    found = hashlib.sha256(about_bytes).hexdigest()
+    if digest is not None and found != digest:
+        raise _damaged(folder, f"{ABOUT} is not the one recorded")
+    try:
+        about = json.loads(about_bytes)
+        stated = about.pop("digest")
+        whole = stated == digest_of(about) and _json(about | {"digest": stated}) == about_bytes
+    except (ValueError, KeyError, AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise _damaged(folder, f"{ABOUT} is damaged")
+    if about["format"] != FORMAT:
+        raise _damaged(folder, f"its format is {about['format']}, this version reads {FORMAT}")
+    present = _digests(folder)
+    for said, names in (
+        ("missing", about["files"].keys() - present.keys()),
+        ("unexpected", present.keys() - about["files"].keys()),
+        ("damaged", {name for name, value in about["files"].items() if present.get(name, value) != value}),
+    ):
+        if names:
+            raise _damaged(folder, f"{said}: {', '.join(sorted(names))}")
+    return Package(
+        model=load_model(folder / "model"),
+        thresholds=Thresholds.from_dict(json.loads((folder / "decision.json").read_bytes())),
+        describe=pd.DataFrame(json.loads((folder / "features.json").read_bytes())),
+        facts=about["facts"],
+        digest=found,
+    )
+
+
+def _damaged(folder: Path, finding: str) -> InputError:
+    return InputError(
+        f"package '{folder.name}': must be exactly what was saved; {finding}; register the model again or restore it"
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / ABOUT
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(building: Path, folder: Path) -> None:
+    # Two renames: a folder cannot be replaced by one in a portable way.
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    os.replace(folder, aside / "old")
+    try:
+        os.replace(building, folder)
+    except BaseException:
+        os.replace(aside / "old", folder)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,583 @@
+"""What was tried and what is in production: MLflow in one SQLite database inside the project.
+
+Everything goes through an `MlflowClient` that knows its database; MLflow's global state (active run, tracking URI) is
+neither read nor set. `open_store` makes the database once, whoever comes first, and heals it after the project's
+folder has been moved, because MLflow keeps absolute paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Read by MLflow when it is imported: nothing is reported to anyone, nothing pickled is loaded, no chatter.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow.pyfunc
+import pandas as pd
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric, Param, Run
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+import fraudlab
+from fraudlab.config import RunConfig, Workspace, config_digest
+from fraudlab.schema import FraudlabError, InputError
+from fraudlab.serving import Package, load_package
+
+# An environment made by uv holds no pip; MLflow warns about that with every model.
+logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+
+EXPERIMENT = "fraudlab"
+CHAMPION, CHALLENGER = "champion", "challenger"
+KEY_METRICS = (
+    "auc_roc",
+    "average_precision",
+    "card_precision_at_k",
+    "money_caught_share",
+    "calibration_error",
+)
+# Where MLflow keeps absolute paths: all of them move with the project.
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+# Facts of a run that its model version repeats.
+CARRIED_TAGS = ("fraudlab.data_digest", "fraudlab.code_digest", "fraudlab.lock_digest", "fraudlab.git_commit")
+SCRIPT = Path(__file__).with_name("serving_pyfunc.py")
+# What a process needs to load and run a package; `xgboost-cpu` is the same library under another name.
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "scipy", "xgboost-cpu", "xgboost")
+
+
+# -- the database --------------------------------------------------------------------------------------------------
+
+
+def open_store(workspace: Workspace) -> MlflowClient:
+    """Open the project's MLflow database; make it if there is none, heal its paths if the project has moved.
+
+    Safe to call from several processes at once. A process killed while making the database leaves none.
+
+    Parameters
+    ----------
+    workspace : the database is `mlruns/mlflow.db` in it, artifacts go to `mlruns/artifacts`.
+
+    Returns
+    -------
+    A client of this database, for runs and registered models alike.
+
+    Raises
+    ------
+    InputError : the project's path holds `%` or `?`, which database addresses cannot express.
+    FraudlabError : the database is damaged, is no MLflow database or was made by another MLflow version.
+    """
+    uri = _uri(workspace)
+    artifacts = _artifacts(workspace)
+    database = artifacts.parent / "mlflow.db"
+    artifacts.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(artifacts.parent / ".lock"):
+        if not database.is_file():
+            _create(database, artifacts)
+        _heal(database, artifacts)
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            client.create_experiment(EXPERIMENT, artifact_location=str(artifacts / EXPERIMENT))
+        elif experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+    except MlflowException as error:
+        if "out-of-date database schema" not in str(error):
+            raise
+        raise FraudlabError(
+            f"mlruns/mlflow.db: must have the form of MLflow {mlflow.__version__}; found another version's; "
+            f"copy mlruns/ to a safe place, then run: mlflow db upgrade {uri}"
+        ) from None
+    return client
+
+
+def _artifacts(workspace: Workspace) -> Path:
+    return workspace.mlruns.resolve() / "artifacts"
+
+
+def _uri(workspace: Workspace) -> str:
+    folder = str(workspace.mlruns.resolve())
+    if bad := sorted(set("%?") & set(folder)):
+        raise InputError(
+            f"project folder: its path must not hold {' or '.join(bad)}, which MLflow cannot address; "
+            "rename the folder or set FRAUDLAB_HOME to another one"
+        )
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _create(database: Path, artifacts: Path) -> None:
+    """Make the database under another name, then rename it. The caller holds the lock."""
+    for left in database.parent.glob(".new-*"):
+        left.unlink()
+    # MLflow keeps one engine per address for the life of a process, so each attempt needs a name of its own.
+    handle, building = tempfile.mkstemp(prefix=".new-", dir=database.parent)
+    os.close(handle)
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{building}", str(artifacts))
+        store.create_experiment(EXPERIMENT, artifact_location=str(artifacts / EXPERIMENT))
+        store.engine.dispose()
+        with contextlib.closing(sqlite3.connect(building)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        os.replace(building, database)
+    finally:
+        for left in database.parent.glob(f"{Path(building).name}*"):
+            left.unlink()
+
+
+def _heal(database: Path, artifacts: Path) -> None:
+    """Rewrite the paths in the database if they lie elsewhere: the experiment's own location remembers where."""
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+            query = "SELECT artifact_location FROM experiments WHERE name = ?"
+            row = connection.execute(query, (EXPERIMENT,)).fetchone()
+            if row is None or Path(row[0]).parent == artifacts:
+                return
+            before = f"{Path(row[0]).parent}/"
+            for table, column in LOCATIONS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (f"{artifacts}/", len(before) + 1, len(before), before),
+                )
+    except sqlite3.DatabaseError as error:
+        raise FraudlabError(
+            f"mlruns/mlflow.db: must be this project's MLflow database; found otherwise ({error}); "
+            "restore mlruns/ from a backup, or move it away to begin anew"
+        ) from None
+
+
+# -- runs ----------------------------------------------------------------------------------------------------------
+
+
+def start_run(client: MlflowClient, config: RunConfig, *, name: str, tags: Mapping[str, str] | None = None) -> str:
+    """Start a run with its config as parameters and return its id.
+
+    The calling process is noted as its launcher: should it die, `reap_stale_runs` closes the run.
+
+    Parameters
+    ----------
+    client : from `open_store`.
+    config : logged key by key (`split.train_days`); of paths the last part only.
+    name : what people see.
+    tags : further facts, such as the digests of data, config, code and lock.
+    """
+    described = {"mlflow.note.content": config.title} if config.title else {}
+    run = client.create_run(
+        _experiment_id(client, EXPERIMENT),
+        run_name=name,
+        tags={"fraudlab.launcher": _launcher(), "fraudlab.config_digest": config_digest(config)}
+        | described
+        | dict(tags or {}),
+    )
+    params = [Param(key, value) for key, value in _flat(config.model_dump(mode="json", exclude_none=True))]
+    for start in range(0, len(params), 100):
+        client.log_batch(run.info.run_id, params=params[start : start + 100])
+    return run.info.run_id
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", Path(value).name if key in ("path", "contract") else str(value)
+
+
+def _launcher() -> str:
+    # The start time tells this process from a later one that got the same number.
+    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+
+
+def log_metrics(client: MlflowClient, run_id: str, table: pd.DataFrame) -> None:
+    """Log a tidy metric table (columns model, metric, value, group) as `model/metric`, `model/metric/group`.
+
+    Values that do not apply (NaN) are left out; intervals stay in the table, which belongs to the evidence.
+
+    Raises
+    ------
+    InputError : a name occurs twice.
+    """
+    metrics: dict[str, float] = {}
+    for row in table.to_dict("records"):
+        group = row.get("group", "all")
+        parts = [row["model"], row["metric"], *([] if pd.isna(group) or group in ("", "all") else [group])]
+        name = "/".join(re.sub(r"[^\w .-]", "_", str(part)) for part in parts if str(part))
+        if name in metrics:
+            raise InputError(f"metrics: each model, metric and group must occur once; found '{name}' twice; log one")
+        metrics[name] = float(row["value"])
+    _log(client, run_id, {name: value for name, value in metrics.items() if math.isfinite(value)})
+
+
+def _log(client: MlflowClient, run_id: str, metrics: Mapping[str, float], model_id: str | None = None) -> None:
+    now = int(pd.Timestamp.now("UTC").timestamp() * 1000)
+    rows = [
+        Metric(name, value, now, 0, model_id=model_id, run_id=run_id if model_id else None)
+        for name, value in metrics.items()
+    ]
+    for start in range(0, len(rows), 1000):
+        client.log_batch(run_id, metrics=rows[start : start + 1000])
+
+
+def log_folder(client: MlflowClient, run_id: str, folder: Path, artifact_path: str) -> None:
+    """Copy a folder's files, or one file, to the run's artifacts under `artifact_path`."""
+    folder = Path(folder)
+    if folder.is_dir():
+        client.log_artifacts(run_id, str(folder), artifact_path)
+    elif folder.is_file():
+        client.log_artifact(run_id, str(folder), artifact_path)
+    else:
+        raise InputError(f"artifacts: must be a folder or a file; found nothing at '{folder.name}'; write it first")
+
+
+def log_tables(
+    client: MlflowClient, run_id: str, tables: Mapping[str, pd.DataFrame], artifact_path: str = "tables"
+) -> None:
+    """Log tables as CSV files, which MLflow's page shows as tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, table in tables.items():
+            table.to_csv(Path(folder) / f"{name}.csv", index=False)
+        client.log_artifacts(run_id, folder, artifact_path)
+
+
+def log_dataset(client: MlflowClient, run_id: str, *, name: str, digest: str, rows: int) -> None:
+    """Note which data the run stands on: its name, the sha-256 of its content, its size. No row is read or kept.
+
+    MLflow's own dataset digest looks at the first 10,000 rows only, so the vault's is given; the whole of it is a tag.
+    """
+    dataset = Dataset(
+        name=name,
+        digest=digest[:36],
+        source_type="fraudlab-vault",
+        source=json.dumps({"dataset": name}),
+        profile=json.dumps({"num_rows": int(rows)}),
+    )
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    set_tags(client, run_id, {"fraudlab.data_digest": digest})
+
+
+def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run; a tag that exists is replaced."""
+    for name, value in tags.items():
+        client.set_tag(run_id, name, value)
+
+
+def finish_run(client: MlflowClient, run_id: str, status: str) -> None:
+    """End a run with status FINISHED, FAILED or KILLED."""
+    if status not in ("FINISHED", "FAILED", "KILLED"):
+        raise InputError(f"status: must be FINISHED, FAILED or KILLED; found '{status}'; choose one of them")
+    client.set_terminated(run_id, status)
+
+
+def reap_stale_runs(client: MlflowClient, experiment: str = EXPERIMENT) -> list[str]:
+    """End runs whose launcher died without ending them, as KILLED, and return their ids.
+
+    Runs launched on another machine, or by something else than fraudlab, are left alone: nothing here can tell.
+    """
+    stale = [run.info.run_id for run in _running(client, _experiment_id(client, experiment)) if _is_dead(run)]
+    for run_id in stale:
+        finish_run(client, run_id, "KILLED")
+    return stale
+
+
+def _running(client: MlflowClient, experiment_id: str) -> list[Run]:
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
+        runs, token = [*runs, *page], page.token
+        if not token:
+            return runs
+
+
+def _is_dead(run: Run) -> bool:
+    host, _, process = run.data.tags.get("fraudlab.launcher", "").partition(" ")
+    if host != socket.gethostname():
+        return False
+    number, _, started = process.partition(" ")
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(started)) > 1e9
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        raise InputError(f"experiment: must exist; found none named '{name}'; open the store with open_store")
+    return experiment.experiment_id
+
+
+# -- the registry --------------------------------------------------------------------------------------------------
+
+
+def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: str, config: RunConfig) -> str:
+    """Register a package as a new version of a model, alias `challenger`, and return the version.
+
+    What MLflow keeps is the package as it is, a script that loads it (models from code, nothing pickled), a copy of
+    fraudlab's sources, the signature and the requirements as installed here: it loads wherever those are installed.
+    If anything fails, nothing of it stays.
+
+    Parameters
+    ----------
+    client, run_id : the run that made the package; its metrics of this model are kept with the version.
+    folder : what `serving.save_package` wrote.
+    name : the registered model; made when new.
+    config : its digest becomes a tag.
+
+    Raises
+    ------
+    InputError : the package is damaged.
+    """
+    package = load_package(folder)
+    run = client.get_run(run_id)
+    metrics = _metrics_of(run, package.model.name)
+    tags = {
+        "fraudlab.model": package.model.name,
+        "fraudlab.package_digest": package.digest,
+        "fraudlab.config_digest": config_digest(config),
+        "fraudlab.metrics": json.dumps(metrics),
+    } | {key: value for key, value in run.data.tags.items() if key in CARRIED_TAGS}
+    with tempfile.TemporaryDirectory() as building, contextlib.ExitStack() as undo:
+        model_folder = Path(building) / "model"
+        about = _save_pyfunc(package, Path(folder), model_folder)
+        logged = client.create_logged_model(
+            run.info.experiment_id, name=name, source_run_id=run_id, tags=tags, params=run.data.params
+        )
+        undo.callback(_forget, client, logged)
+        # The model's id and run belong into its own description; no path of this machine does.
+        about.model_id, about.model_uuid, about.run_id = logged.model_id, logged.model_id, run_id
+        about.artifact_path = name
+        flavor = about.flavors[mlflow.pyfunc.FLAVOR_NAME]
+        flavor["artifacts"]["package"]["uri"] = "artifacts/package"
+        flavor["model_code_path"] = SCRIPT.name
+        about.save(str(model_folder / "MLmodel"))
+        client.log_model_artifacts(logged.model_id, str(model_folder))
+        client.finalize_logged_model(logged.model_id, "READY")
+        if _registered(client, name) is None:
+            client.create_registered_model(name, description=config.title or None)
+            undo.callback(client.delete_registered_model, name)
+        version = str(
+            client.create_model_version(
+                name, source=logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
+            ).version
+        )
+        undo.callback(client.delete_model_version, name, version)
+        client.set_logged_model_tags(
+            logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])}
+        )
+        _log(client, run_id, metrics, logged.model_id)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        client.set_registered_model_alias(name, CHALLENGER, version)
+        undo.pop_all()
+    return version
+
+
+def _metrics_of(run: Run, model: str) -> dict[str, float]:
+    prefix = f"{model}/"
+    return {name.removeprefix(prefix): value for name, value in run.data.metrics.items() if name.startswith(prefix)}
+
+
+def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
+    inputs = Schema([ColSpec("double", name, required=False) for name in package.features])
+    outputs = Schema(
+        [ColSpec(kind, name) for name, kind in (("score", "double"), ("risk", "double"))]
+        + [ColSpec("string", name) for name in ("tier", "action", "reasons")]
+    )
+    params = ParamSchema([ParamSpec("threshold", "double", math.nan), ParamSpec("reasons", "boolean", True)])
+    about = Model()
+    with tempfile.TemporaryDirectory() as staging, warnings.catch_warnings():
+        # MLflow compares columns in a way the next pandas will read otherwise; ours are named, so nothing changes.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        shutil.copytree(folder, Path(staging) / "package")
+        mlflow.pyfunc.save_model(
+            path=str(target),
+            mlflow_model=about,
+            python_model=str(SCRIPT),
+            artifacts={"package": f"{staging}/package"},
+            code_paths=[str(Path(fraudlab.__file__).parent)],
+            pip_requirements=_requirements(),
+            signature=ModelSignature(inputs=inputs, outputs=outputs, params=params),
+            # A made-up row: nothing is known about the payment.
+            input_example=pd.DataFrame([dict.fromkeys(package.features, 0.0)]),
+        )
+    return about
+
+
+def _requirements() -> list[str]:
+    found = []
+    for name in REQUIREMENTS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name}>={importlib.metadata.version(name)}")
+    return found
+
+
+def _forget(client: MlflowClient, logged: LoggedModel) -> None:
+    client.delete_logged_model(logged.model_id)
+    shutil.rmtree(Path(logged.artifact_location).parent, ignore_errors=True)
+
+
+def promote(client: MlflowClient, name: str, version: str, *, reason: str) -> dict[str, Any]:
+    """Make a version the champion, after checking every byte of it.
+
+    Parameters
+    ----------
+    client : from `open_store`.
+    name, version : a registered package.
+    reason : why, for whoever reads the model's history; kept with the version.
+
+    Returns
+    -------
+    name, version, previous (the champion it replaces, None for the first), reason, at (UTC, ISO).
+
+    Raises
+    ------
+    InputError : there is no such version, it is the champion already, or its package is damaged.
+    """
+    aliases = _aliases(client, name)
+    try:
+        found = client.get_model_version(name, version)
+    except MlflowException:
+        raise InputError(f"model: must be registered; found no version {version} of '{name}'; register it") from None
+    previous = aliases.get(CHAMPION)
+    if previous == version:
+        raise InputError(f"model: must not be the champion yet; version {version} of '{name}' is; nothing to do")
+    load_package(_package_folder(found), digest=found.tags.get("fraudlab.package_digest"))
+    entry = {"at": pd.Timestamp.now("UTC").floor("s").isoformat(), "reason": reason, "previous": previous}
+    entries = [*json.loads(found.tags.get("fraudlab.promotions", "[]")), entry]
+    client.set_model_version_tag(name, version, "fraudlab.promotions", json.dumps(entries))
+    client.set_model_version_tag(name, version, "fraudlab.previous_champion", previous or "")
+    # One statement decides: before it the old champion serves, after it the new one.
+    client.set_registered_model_alias(name, CHAMPION, version)
+    if aliases.get(CHALLENGER) == version:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    return {"name": name, "version": version} | entry
+
+
+def champion(client: MlflowClient, name: str) -> dict[str, Any] | None:
+    """Return what is in production, or None.
+
+    Returns
+    -------
+    name, version, run_id, metrics (of its own test), package (its folder), digest (for `load_package`), created (UTC).
+    """
+    version = _aliases(client, name).get(CHAMPION)
+    if version is None:
+        return None
+    found = client.get_model_version(name, version)
+    return {
+        "name": name,
+        "version": str(found.version),
+        "run_id": found.run_id,
+        "metrics": json.loads(found.tags.get("fraudlab.metrics", "{}")),
+        "package": _package_folder(found),
+        "digest": found.tags.get("fraudlab.package_digest"),
+        "created": _created(found),
+    }
+
+
+def models_table(client: MlflowClient) -> pd.DataFrame:
+    """List all registered versions, newest first within each model.
+
+    Returns
+    -------
+    Columns name, version, aliases (text), model (its kind), created (text, UTC) and the key metrics of its own test
+    (NaN where not measured).
+    """
+    aliases: dict[tuple[str, str], list[str]] = {}
+    for registered in client.search_registered_models(max_results=1000):
+        for alias, version in registered.aliases.items():
+            aliases.setdefault((registered.name, str(version)), []).append(alias)
+    versions = client.search_model_versions(max_results=10_000)
+    rows = []
+    for found in sorted(versions, key=lambda each: (each.name, -int(each.version))):
+        metrics = json.loads(found.tags.get("fraudlab.metrics", "{}"))
+        rows.append(
+            {
+                "name": found.name,
+                "version": str(found.version),
+                "aliases": ", ".join(sorted(aliases.get((found.name, str(found.version)), []))),
+                "model": found.tags.get("fraudlab.model", ""),
+                "created": f"{_created(found):%Y-%m-%d %H:%M}",
+            }
+            | {name: metrics.get(name, math.nan) for name in KEY_METRICS}
+        )
+    return pd.DataFrame(rows, columns=["name", "version", "aliases", "model", "created", *KEY_METRICS])
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Return {alias: version} of a registered model; nothing when it is not there."""
+    found = _registered(client, name)
+    return {} if found is None else {alias: str(version) for alias, version in found.aliases.items()}
+
+
+def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _created(version: ModelVersion) -> pd.Timestamp:
+    return pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC")
+
+
+def _package_folder(version: ModelVersion) -> Path:
+    return Path(version.source) / "artifacts" / "package"
+
+
+# -- MLflow's own pages --------------------------------------------------------------------------------------------
+
+
+def ui_command(workspace: Workspace, *, port: int = 5000) -> tuple[list[str], dict[str, str]]:
+    """Return the command line, and what its environment needs, that opens MLflow's pages on this project.
+
+    They are served on this machine only, by one worker, without background jobs and without telemetry.
+    """
+    uri, artifacts = _uri(workspace), str(_artifacts(workspace))
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", artifacts,
+        "--artifacts-destination", artifacts, "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    return command, environment

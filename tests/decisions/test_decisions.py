@@ -1,0 +1,165 @@
+"""Decisions: budgets kept on the data they were chosen on, tiers that rise with the score, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers, choose_thresholds, tier_table
+from fraudlab.schema import InputError
+
+START = pd.Timestamp("2026-03-01", tz="UTC")
+
+
+def make(rows=3000, days=14, entities=200, seed=0):
+    rng = np.random.default_rng(seed)
+    event_time = START + pd.to_timedelta(rng.integers(0, days * 86_400, rows), unit="s")
+    return rng.random(rows), event_time, np.array([f"c{i}" for i in rng.integers(0, entities, rows)])
+
+
+def cases_at(score, event_time, entity, threshold) -> float:
+    """Cases a day that reach a threshold, counted with sets."""
+    reached = {(t.date(), e) for s, t, e in zip(score, event_time, entity) if s >= threshold}
+    return len(reached) / len({t.date() for t in event_time})
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("alerts", "step_up", "limited"), [(1, 0, 0), (10, 30, 2), (7, 5, 7), (0.5, 1.5, 0.5)])
+def test_thresholds_fill_the_budget_on_their_own_data(seed, alerts, step_up, limited):
+    given = make(seed=seed)
+    chosen = choose_thresholds(*given, alerts_per_day=alerts, step_up_per_day=step_up, limit_per_day=limited)
+    assert cases_at(*given, chosen.review) == alerts
+    assert cases_at(*given, chosen.step_up) == alerts + step_up
+    if limited:
+        assert cases_at(*given, chosen.limit) == limited
+    else:
+        assert chosen.limit is None
+
+
+def test_equal_scores_never_exceed_the_budget():
+    score, event_time, entity = make()
+    score = np.round(score, 2)
+    chosen = choose_thresholds(score, event_time, entity, alerts_per_day=10, step_up_per_day=30)
+    for threshold, budget in ((chosen.review, 10), (chosen.step_up, 40)):
+        lower = score[score < threshold].max()
+        assert cases_at(score, event_time, entity, threshold) <= budget
+        assert cases_at(score, event_time, entity, lower) > budget
+    tied = choose_thresholds(np.full(3000, 0.4), event_time, entity, alerts_per_day=10, step_up_per_day=30)
+    assert cases_at(np.full(3000, 0.4), event_time, entity, tied.review) == 0
+    assert np.isfinite(tied.review)
+
+
+def test_a_budget_above_the_cases_alerts_every_case():
+    given = make()
+    chosen = choose_thresholds(*given, alerts_per_day=10_000, step_up_per_day=0)
+    by_case = pd.Series(given[0]).groupby([given[1].date, given[2]]).max()
+    assert cases_at(*given, chosen.review) == len(by_case) / 14
+    assert chosen.review == by_case.min()
+
+
+def test_times_count_in_utc():
+    score, event_time, entity = make()
+    chosen = [
+        choose_thresholds(score, time, entity, alerts_per_day=3, step_up_per_day=3)
+        for time in (event_time, event_time.tz_convert("Asia/Tokyo"), event_time.tz_convert(None))
+    ]
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
+@pytest.mark.parametrize("limit", [None, 0.95])
+def test_tiers_rise_with_the_score(limit):
+    score = np.sort(make()[0])
+    tiers = assign_tiers(score, Thresholds(review=0.8, step_up=0.5, limit=limit))
+    assert tiers.ordered
+    assert list(tiers.categories) == list(TIERS) == ["low", "elevated", "high", "severe"]
+    assert (np.diff(tiers.codes) >= 0).all()
+    counts = pd.Series(tiers).value_counts()
+    assert counts["low"] == (score < 0.5).sum()
+    assert counts["elevated"] == ((score >= 0.5) & (score < 0.8)).sum()
+    assert counts["severe"] == (0 if limit is None else (score >= limit).sum())
+    edges = assign_tiers([0.5, 0.8, 0.95], Thresholds(review=0.8, step_up=0.5, limit=limit))
+    assert list(edges) == ["elevated", "high", "high" if limit is None else "severe"]
+
+
+def test_every_tier_has_an_action_and_a_sentence():
+    tiers = assign_tiers([0.1, 0.6, 0.85, 0.99], Thresholds(review=0.8, step_up=0.5, limit=0.95))
+    expected = ["approve", "step_up_authentication", "manual_review", "limit_and_review"]
+    assert actions_for(tiers).tolist() == expected == [tier.action for tier in TIERS.values()]
+    assert actions_for(tiers).dtype == "str"
+    assert all(tier.sentence.endswith(".") and len(tier.sentence) > 20 for tier in TIERS.values())
+
+
+def test_tier_table_equals_a_group_by():
+    rng = np.random.default_rng(3)
+    score, amount = make()[0], rng.lognormal(3, 1, 3000)
+    y = pd.array(rng.random(3000) < score / 4, dtype="boolean")
+    tiers = assign_tiers(score, Thresholds(review=0.8, step_up=0.5))
+    table = tier_table(y, tiers, amount).set_index("tier")
+    assert table.columns.tolist() == ["action", "transactions", "frauds", "fraud_rate", "amount", "fraud_amount"]
+    fraud = np.asarray(y, dtype=bool)
+    for name in ("low", "elevated", "high"):
+        rows = tiers == name
+        expected = [
+            rows.sum(),
+            (rows & fraud).sum(),
+            fraud[rows].mean(),
+            amount[rows].sum(),
+            amount[rows & fraud].sum(),
+        ]
+        np.testing.assert_allclose(table.loc[name].iloc[1:].astype(float), expected)
+    assert table.loc["severe", "transactions"] == 0
+    assert np.isnan(table.loc["severe", "fraud_rate"])
+    assert table["transactions"].sum() == 3000
+
+
+def test_thresholds_travel_through_json():
+    for thresholds in (Thresholds(review=0.8, step_up=0.3), Thresholds(review=0.8, step_up=0.3, limit=0.9)):
+        assert Thresholds.from_dict(json.loads(json.dumps(thresholds.to_dict()))) == thresholds
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"review": 0.8, "stepup": 0.3}, "unknown key 'stepup'; did you mean 'step_up'"),
+        ({"review": 0.8}, "key 'step_up' is missing"),
+        ({"review": "high", "step_up": 0.3}, "thresholds: must be numbers"),
+        ({"review": 0.2, "step_up": 0.3}, "step_up <= review <= limit; found step_up 0.3, review 0.2"),
+        ({"review": 0.8, "step_up": 0.3, "limit": 0.7}, "step_up <= review <= limit"),
+        ({"review": float("nan"), "step_up": 0.3}, "must be finite"),
+    ],
+)
+def test_thresholds_refuse(values, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Thresholds.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"alerts_per_day": 0}, "alerts_per_day: must be above 0; found 0"),
+        ({"step_up_per_day": -1}, "step_up_per_day: must be >= 0; found -1"),
+        ({"limit_per_day": 6}, r"limit_per_day: must lie in \[0, alerts_per_day\]; found 6 of 5"),
+        ({"score": [np.nan] * 3000}, "score: must be finite; found 3,000 others of 3,000"),
+        ({"score": []}, "score: must have at least one entry"),
+        ({"score": [0.5]}, "one entry per transaction each; found score 1, event_time 3,000"),
+        ({"entity": [None] * 3000}, "entity: must not be missing; found 3,000"),
+    ],
+)
+def test_choosing_refuses(changes, sentence):
+    score, event_time, entity = make()
+    given = {"score": score, "event_time": event_time, "entity": entity, "alerts_per_day": 5, "step_up_per_day": 5}
+    with pytest.raises(InputError, match=sentence):
+        choose_thresholds(**(given | changes))
+
+
+def test_tier_table_refuses():
+    tiers = assign_tiers([0.1, 0.9], Thresholds(review=0.8, step_up=0.5))
+    with pytest.raises(InputError, match="y: outcomes must be known; found 1 missing"):
+        tier_table(pd.array([True, None], "boolean"), tiers, [1.0, 2.0])
+    with pytest.raises(InputError, match="found y 1, tiers 2, amount 2"):
+        tier_table([1], tiers, [1.0, 2.0])
+    with pytest.raises(InputError, match="tiers: must be low, elevated, high, severe; found 1 others"):
+        tier_table([1, 0], ["low", "hot"], [1.0, 2.0])

@@ -1,0 +1,373 @@
+"""Pictures draw exactly what their table says, say it in words too, and stay quiet about small cells."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.dates import date2num
+
+from fraudlab import plots
+from fraudlab.schema import InputError
+
+LABELS = {"b": "boosted", "a": "additive"}
+
+
+def curves() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "model": ["a"] * 4 + ["b"] * 4,
+            "fpr": [0, 0.04, 0.5, 1, 0, 0.05, 0.3, 1],
+            "tpr": [0, 0.3, 0.8, 1, 0, 0.6, 0.9, 1],
+            "recall": [0.2, 0.5, 0.8, 1, 0.3, 0.6, 0.9, 1],
+            "precision": [0.5, 0.4, 0.2, 0.1, 1, 0.7, 0.3, 0.1],
+        }
+    )
+
+
+def daily() -> pd.DataFrame:
+    days = ["2026-06-01", "2026-06-02", "2026-06-03"]
+    return pd.DataFrame(
+        {
+            "model": ["b"] * 3 + ["a"] * 3,
+            "day": days * 2,
+            "precision": [0.4, 0.5, 0.6, 0.1, 0.2, 0.3],
+            "perfect_precision": [0.8, 0.7, 0.9] * 2,
+        }
+    )
+
+
+def risk() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "model": "b",
+            "stage": ["before"] * 2 + ["after"] * 3,
+            "n": [100, 300, 100, 200, 9],
+            "mean_predicted": [0.10, 0.40, 0.08, 0.30, 0.9],
+            "observed": [0.04, 0.30, 0.07, 0.31, 1.0],
+            "low": [0.02, 0.25, 0.03, 0.26, 0.5],
+            "high": [0.09, 0.36, 0.12, 0.37, 1.0],
+        }
+    )
+
+
+def volume(days: int = 28, frauds: int = 4) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "day": pd.date_range("2026-01-05", periods=days).strftime("%Y-%m-%d"),
+            "transactions": np.arange(days) + 200,
+            "frauds": frauds,
+            "labelled": np.where(np.arange(days) < 21, 200, 0),
+        }
+    )
+
+
+def alert() -> dict:
+    return {
+        "case": 2,
+        "base": -4.0,
+        "margin": 1.5,
+        "contributions": [
+            {"feature": "x", "meaning": "Amount <b>", "value": 3.25, "contribution": 4.0},
+            {"feature": "y", "meaning": "", "value": None, "contribution": -1.0},
+            {"feature": "z", "meaning": "Night", "value": True, "contribution": 2.0},
+        ],
+    }
+
+
+def line(ax, at=0):
+    return ax.lines[at].get_xydata()
+
+
+def words(figure: plots.Picture) -> str:
+    """All text a reader sees, including axis labels and titles."""
+    figure.canvas.draw()
+    return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_visible())
+
+
+def test_roc_draws_every_point_and_says_what_is_found_at_five_per_cent():
+    figure = plots.roc(curves(), LABELS)
+    for panel in figure.axes:
+        np.testing.assert_array_equal(line(panel, at=0), [[0, 0], [0.05, 0.6], [0.3, 0.9], [1, 1]])
+        np.testing.assert_array_equal(line(panel, at=1), [[0, 0], [0.04, 0.3], [0.5, 0.8], [1, 1]])
+    assert "Boosted finds 60.0 % of the frauds" in words(figure)
+    assert figure.alt.endswith("Boosted 60.0 %; Additive 30.0 %")
+
+
+def test_precision_recall_draws_every_point():
+    figure = plots.precision_recall(curves(), LABELS)
+    np.testing.assert_array_equal(line(figure.axes[0]), [[0.3, 1], [0.6, 0.7], [0.9, 0.3], [1, 0.1]])
+    assert "Boosted, 70.0 % of the flagged payments are fraud" in words(figure)
+    assert "Additive 40.0 %" in figure.alt
+
+
+def test_daily_precision_draws_days_and_names_means():
+    figure = plots.daily_precision(daily(), LABELS)
+    perfect, additive, boosted = (each.get_ydata().tolist() for each in figure.axes[0].lines)
+    assert (perfect, additive, boosted) == ([0.8, 0.7, 0.9], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert figure.axes[0].lines[0].get_xdata()[0] == pd.Timestamp("2026-06-01")
+    assert "Boosted: 50.0 % of the daily cases" in figure.alt
+    assert "reaches 80.0 %" in figure.alt
+    assert "Additive 20.0 %" in figure.alt
+
+
+def test_calibration_draws_points_intervals_and_both_stages_but_no_small_group():
+    figure = plots.calibration(risk())
+    before, after = figure.axes
+    for panel, points, bounds in (
+        (before, [[0.10, 0.04], [0.40, 0.30]], [(0.02, 0.09), (0.25, 0.36)]),
+        (after, [[0.08, 0.07], [0.30, 0.31]], [(0.03, 0.12), (0.26, 0.37)]),
+    ):
+        container = panel.containers[0]
+        np.testing.assert_allclose(container[0].get_xydata(), points)
+        drawn = [tuple(segment[:, 1]) for segment in container[2][0].get_segments()]
+        np.testing.assert_allclose(drawn, bounds)
+    # weighted by hand: after (100 x 0.01 + 200 x 0.01) / 300, before (100 x 0.06 + 300 x 0.10) / 400
+    assert "off by 1 percentage points on average, 9 before" in " ".join(words(figure).split())
+    assert "After calibration, 2 of 2 intervals contain" in figure.alt
+    assert "Before calibration, 0 of 2 intervals contain" in figure.alt
+
+
+def test_cost_curve_draws_savings_and_names_peak_and_budget():
+    table = pd.DataFrame(
+        {"model": ["b"] * 3, "alerts_per_day": [1, 5, 20], "net_saved": [1000.0, 3500.0, -200.0]},
+    )
+    figure = plots.cost_curve(table, 1, LABELS)
+    np.testing.assert_array_equal(line(figure.axes[0]), [[1, 1000], [5, 3500], [20, -200]])
+    assert "largest, 3,500, at 5 cases a day; the budget of 1 saves 1,000" in figure.alt
+
+
+def test_tiers_draw_shares_and_hide_what_could_be_worked_out():
+    table = pd.DataFrame(
+        {
+            "tier": ["low", "high", "severe"],
+            "action": ["approve", "manual_review", "limit_and_review"],
+            "transactions": [900, 80, 20],
+            "frauds": [4, 16, 60],
+        }
+    )
+    figure = plots.tiers(table)
+    payments, frauds = ([bar.get_width() for bar in panel.patches] for panel in figure.axes)
+    assert payments == [0.9, 0.08, 0.02]
+    assert frauds == [0, 0, 0.75]
+    assert words(figure).count("not shown (few)") == 2
+    assert "severe, 2.00 % of payments, 75.0 % of frauds" in figure.alt
+    assert "low, 90.0 % of payments, not shown (few) of frauds" in figure.alt
+
+
+def test_importance_draws_the_largest_first_and_sums_the_first_five():
+    table = pd.DataFrame(
+        {
+            "feature": list("abcdef"),
+            "mean_abs": [1.0, 6, 5, 4, 3, 2],
+            "share": np.array([1, 6, 5, 4, 3, 2]) / 21,
+            "meaning": ["A.", "B.", "C.", "D.", "E.", None],
+        }
+    )
+    figure = plots.importance(table, top=4)
+    bars = sorted(((bar.get_y(), bar.get_width()) for bar in figure.axes[0].patches), reverse=True)
+    assert [width for _, width in bars] == [6, 5, 4, 3]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["B", "C", "D", "E"]
+    assert f"4 strongest features make up {plots.share(18 / 21)}" in figure.alt
+
+
+def test_dependence_summarises_groups_of_ten_or_more():
+    rng = np.random.default_rng(0)
+    value = np.r_[np.zeros(50), np.ones(30), np.full(9, 2.0), [np.nan]]
+    contribution = rng.normal(size=len(value))
+    table = pd.DataFrame({"feature": "f", "value": value, "contribution": contribution})
+    figure = plots.dependence(table, {"f": "Failures"})
+    expected = [np.median(contribution[:50]), np.median(contribution[50:80])]
+    points = figure.axes[0].containers[0][0].get_xydata()
+    np.testing.assert_allclose(points, np.c_[[0, 1], expected])
+    bars = [segment[:, 1] for segment in figure.axes[0].containers[0][2][0].get_segments()]
+    np.testing.assert_allclose(bars[0], np.quantile(contribution[:50], [0.1, 0.9]))
+    assert "Failures: from" in figure.alt
+
+
+def test_dependence_bins_of_a_continuous_feature_match_a_loop():
+    rng = np.random.default_rng(1)
+    value, contribution = rng.normal(size=500), rng.normal(size=500)
+    table = plots.dependence_bins(value, contribution, bins=5)
+    edges = np.quantile(value, np.linspace(0, 1, 6))
+    assert table["n"].sum() == 500
+    for number, row in enumerate(table.itertuples()):
+        low = value > edges[number] if number else value >= edges[0]
+        inside = low & (value <= edges[number + 1])
+        assert row.n == inside.sum()
+        assert row.value == pytest.approx(np.median(value[inside]))
+        assert row.middle == pytest.approx(np.median(contribution[inside]))
+
+
+def test_waterfall_goes_from_the_average_to_the_margin():
+    figure = plots.waterfall(alert())
+    bars = sorted(figure.axes[0].patches, key=lambda bar: -bar.get_y())
+    steps = [(bar.get_x(), bar.get_width()) for bar in bars]
+    assert steps == [(-4.0, 4.0), (0.0, 2.0), (2.0, -1.0), (1.0, 0.5)]
+    assert steps[-1][0] + steps[-1][1] == 1.5
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["Amount <b>: 3.25", "Night: yes", "y: missing", "all other features"]
+    assert "−4.00 to 1.50" in figure.alt
+
+
+def test_metric_intervals_draw_value_and_interval_of_every_model():
+    table = pd.DataFrame(
+        [
+            ("a", "auc_roc", 0.80, 0.75, 0.85),
+            ("b", "auc_roc", 0.90, np.nan, np.nan),
+            ("a", "recall_at_budget", np.nan, np.nan, np.nan),
+        ],
+        columns=["model", "metric", "value", "low", "high"],
+    )
+    figure = plots.metric_intervals(table, LABELS)
+    assert len(figure.axes) == 1
+    drawn = [each.get_xdata().tolist() for each in figure.axes[0].lines]
+    assert drawn == [[0.90], [0.75, 0.85], [0.80]]
+    assert figure.alt == "Models compared. AUC ROC: Boosted 0.900, Additive 0.800"
+
+
+def test_timeline_draws_each_dated_part_and_hides_few_frauds():
+    parts = pd.DataFrame(
+        {
+            "part": ["train", "valid", "test"],
+            "start": ["2026-01-01 00:00:00+00:00", "NaT", "2026-02-01 00:00:00+00:00"],
+            "end": ["2026-01-11 00:00:00+00:00", "NaT", "2026-02-08 00:00:00+00:00"],
+            "transactions": [1000, 0, 700],
+            "frauds": [12, 0, 9],
+        }
+    )
+    figure = plots.timeline(parts)
+    bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
+    assert bars == [(date2num(np.datetime64("2026-01-01")), 10), (date2num(np.datetime64("2026-02-01")), 7)]
+    assert "train 2026-01-01 to 2026-01-11, 10 days, 1,000 payments, 12 frauds" in figure.alt
+    assert "7 days, 700 payments, fewer than 10 frauds" in figure.alt
+
+
+def test_daily_volume_draws_days_and_weekly_rates_without_small_weeks():
+    table = volume()
+    table.loc[7:13, "frauds"] = 1
+    figure = plots.daily_volume(table)
+    top, bottom = figure.axes
+    assert top.lines[0].get_ydata().tolist() == table["transactions"].tolist()
+    heights = [bar.get_height() for bar in bottom.patches]
+    assert heights == [1000 * 28 / 1400, 1000 * 28 / 1400]  # the second week holds 7 frauds, the fourth no labels
+    assert "2 weeks without labels or with 1 to 9 frauds are not shown" in words(figure)
+    assert "2026-01-05 to 2026-02-01" in figure.alt
+
+
+def test_label_maturity_steps_and_names_the_waiting_time():
+    table = pd.DataFrame({"days_since_event": [0, 5, 10], "share_known": [0.0, 0.6, 1.0]})
+    figure = plots.label_maturity(table, 7)
+    np.testing.assert_array_equal(line(figure.axes[0]), table.to_numpy())
+    assert figure.alt == "60.0 % of the labels are known 7 days after the payment; half of them after 5 days."
+
+
+def test_amounts_and_hours_match_a_plain_count(transactions):
+    figure = plots.amount_by_label(transactions, bins=20)
+    edges = np.geomspace(transactions["amount"].min(), transactions["amount"].max() * 1.0001, 21)
+    fraud = transactions["is_fraud"].to_numpy(bool)
+    for filled, mask in zip(figure.axes[0].patches[::2], (~fraud, fraud)):
+        counts = [
+            int(((transactions["amount"][mask] >= low) & (transactions["amount"][mask] < high)).sum())
+            for low, high in itertools.pairwise(edges)
+        ]
+        expected = [count / mask.sum() if count >= 10 else 0 for count in counts]
+        np.testing.assert_allclose(filled.get_data().values, expected)
+    median = transactions.loc[fraud, "amount"].median()
+    assert f"half of the fraud payments exceed {median:,.2f}" in figure.alt
+
+    hours = plots.hour_by_label(transactions)
+    counts = [int((transactions["event_time"].dt.hour[fraud] == hour).sum()) for hour in range(24)]
+    expected = [count / fraud.sum() if count >= 10 else np.nan for count in counts]
+    np.testing.assert_allclose(hours.axes[0].lines[1].get_ydata(), expected)
+
+
+def test_small_cells_at_the_edge():
+    assert plots.small_cells([9, 10, 0]).tolist() == [True, True, False]
+    assert plots.small_cells([10, 11]).tolist() == [False, False]
+    assert plots.small_cells([1, 0, 0]).tolist() == [True, False, False]
+    assert plots.small_cells([]).tolist() == []
+
+
+NOTHING = [
+    (plots.roc, curves().iloc[:0], "both needed"),
+    (plots.roc, curves().assign(tpr=np.nan), "both needed"),
+    (plots.precision_recall, curves().iloc[:0], "Frauds are needed"),
+    (plots.daily_precision, daily().iloc[:0], "no test day"),
+    (plots.calibration, risk().iloc[:0], "no calibrated risk"),
+    (plots.cost_curve, pd.DataFrame(columns=["model", "alerts_per_day", "net_saved"]), "no cost table"),
+    (plots.tiers, pd.DataFrame(columns=["tier", "action", "transactions", "frauds"]), "No payment was assigned"),
+    (plots.importance, pd.DataFrame(columns=["feature", "mean_abs", "share", "meaning"]), "No feature importance"),
+    (plots.dependence, pd.DataFrame({"feature": ["f"], "value": [1.0], "contribution": [1.0]}), "too few payments"),
+    (plots.metric_intervals, pd.DataFrame(columns=["model", "metric", "value", "low", "high"]), "No metric could"),
+    (plots.timeline, pd.DataFrame(columns=["part", "start", "end", "transactions", "frauds"]), "no parts with dates"),
+    (plots.daily_volume, volume(0), "no transactions"),
+    (plots.label_maturity, pd.DataFrame(columns=["days_since_event", "share_known"]), "No label is known yet"),
+]
+
+
+@pytest.mark.parametrize(("draw", "table", "said"), NOTHING, ids=lambda value: getattr(value, "__name__", None))
+def test_nothing_to_draw_is_said_on_the_picture_and_in_its_alternative_text(draw, table, said):
+    figure = draw(table)
+    assert said in figure.alt
+    assert said in " ".join(words(figure).split())
+    assert not figure.axes
+
+
+@pytest.mark.parametrize("draw", [plots.amount_by_label, plots.hour_by_label])
+def test_one_class_or_no_label_is_said(draw, transactions):
+    genuine = transactions[~transactions["is_fraud"].astype(bool)]
+    assert "fewer than 10 frauds: not drawn" in draw(genuine).alt
+    unknown = transactions.assign(is_fraud=pd.array([pd.NA] * len(transactions), dtype="boolean"))
+    assert "No label is known yet" in draw(unknown).alt
+    assert "ewer than 10" in draw(transactions.iloc[:5]).alt
+
+
+def test_a_missing_column_is_named_with_the_nearest():
+    with pytest.raises(InputError, match=r"^roc: column 'tpr' is missing; did you mean 'fpr'\?$"):
+        plots.roc(curves().drop(columns="tpr"))
+    with pytest.raises(InputError, match=r"waterfall: an alert needs .*; missing: base"):
+        plots.waterfall({key: value for key, value in alert().items() if key != "base"})
+
+
+def test_a_bare_last_expression_shows_in_a_notebook_with_its_alternative_text():
+    figure = plots.roc(curves(), LABELS)
+    shown, about = DisplayFormatter().format(figure)
+    assert shown["image/png"][:8] == b"\x89PNG\r\n\x1a\n"
+    assert about["image/png"]["alt"] == figure.alt
+    assert about["image/png"]["width"] == 730
+
+
+def test_svg_is_small_repeatable_and_points_nowhere():
+    first, second = plots.roc(curves(), LABELS).svg(), plots.roc(curves(), LABELS).svg()
+    assert first == second
+    assert len(first) < 40_000
+    rest = first.replace('xmlns="http://www.w3.org/2000/svg"', "").replace(
+        'xmlns:xlink="http://www.w3.org/1999/xlink"', ""
+    )
+    assert "http" not in rest
+    assert "<metadata" not in rest
+
+
+def test_the_callers_style_is_neither_used_nor_changed():
+    table = pd.DataFrame({"feature": ["a"], "mean_abs": [1.0], "share": [1.0], "meaning": ["A"]})
+    plain = plots.importance(table).svg()
+    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 30, "svg.fonttype": "path"}):
+        before = dict(matplotlib.rcParams)
+        assert plots.importance(table).svg() == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_pyplot_is_not_loaded():
+    code = (
+        "import sys, pandas as pd; from fraudlab import plots; "
+        "plots.label_maturity(pd.DataFrame({'days_since_event': [0], 'share_known': [1.0]})).svg(); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

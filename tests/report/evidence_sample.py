@@ -1,0 +1,443 @@
+"""A small, made-up but coherent evidence folder: three models, three test weeks, written by numpy and pandas alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MODELS = {"xgboost": "XGBoost", "logistic": "Logistic regression", "rules": "Rules"}
+BUDGET = 10
+FEATURES = {
+    "customer_id__amount__zscore__90d": ("amount", "Amount against this customer's own amounts over 90 days"),
+    "merchant_id__risk__7d": ("merchant", "Share of known frauds at this merchant over 7 days, as known then"),
+    "customer_id__count__1d": ("speed", "Payments of this customer within one day"),
+    "device_id__customers__30d": ("device", "Different customers on this device within 30 days"),
+    "amount": ("amount", "Amount of the payment"),
+    "customer_id__since_last": ("speed", "Hours since this customer's previous payment"),
+    "auth_failed__1d": ("authentication", "Failed authentications of this customer within one day"),
+    "customer_id__speed": ("place", "Speed from the previous payment's place, km/h"),
+    "is_night": ("time", "Paid between midnight and six"),
+    "merchant_id__count__30d": ("merchant", "Payments at this merchant over 30 days"),
+}
+CONFIG = """\
+name = "demo"
+title = "Card and account fraud, demo data"
+owner = "not provided"
+purpose = "fraud-model-training"
+seed = 7
+
+[dataset]
+name = "demo"
+source = "simulate"
+contract = "configs/contracts/demo.toml"
+
+[split]
+train_days = 60
+delay_days = 14
+valid_days = 21
+test_days = 21
+entity = "customer_id"
+
+[decision]
+alerts_per_day = 10
+step_up_per_day = 30
+review_cost = 15.0
+recovery_rate = 0.8
+"""
+
+
+def _scored(seed: int) -> pd.DataFrame:
+    """Test payments with labels, amounts and a score per model."""
+    rng = np.random.default_rng(seed)
+    rows = 12_000
+    fraud = rng.random(rows) < 0.011
+    amount = np.round(np.where(fraud, rng.lognormal(5.0, 0.9, rows), rng.lognormal(3.3, 0.9, rows)), 2)
+    hidden = rng.random(rows) < 0.25
+    frame = pd.DataFrame({"fraud": fraud, "amount": amount, "customer": rng.integers(0, 900, rows)})
+    frame["day"] = pd.Timestamp("2026-06-10") + pd.to_timedelta(np.sort(rng.integers(0, 21, rows)), unit="D")
+    for model, strength in {"xgboost": 5.2, "logistic": 3.9, "rules": 2.4}.items():
+        signal = rng.normal(0, 1, rows) + strength * (fraud & ~hidden)
+        frame[model] = 1 / (1 + np.exp(-(1.5 * signal - 7)))
+    return frame
+
+
+def _daily(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for model in MODELS:
+        for day, of_day in frame.groupby("day"):
+            cases = of_day.groupby("customer").agg(score=(model, "max"), fraud=("fraud", "max"))
+            best = cases.sort_values("score", ascending=False).head(BUDGET)
+            hits, bad = int(best["fraud"].sum()), int(cases["fraud"].sum())
+            rows.append((model, f"{day:%Y-%m-%d}", BUDGET, hits, bad, hits / BUDGET, min(bad, BUDGET) / BUDGET))
+    return pd.DataFrame(
+        rows, columns=["model", "day", "cases", "hits", "compromised", "precision", "perfect_precision"]
+    )
+
+
+def _curves(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    roc, pr = [], []
+    for model in MODELS:
+        ranked = frame.sort_values(model, ascending=False)
+        caught, total = ranked["fraud"].cumsum().to_numpy(), int(ranked["fraud"].sum())
+        false = np.arange(1, len(ranked) + 1) - caught
+        keep = np.unique(np.geomspace(1, len(ranked), 300).astype(int)) - 1
+        threshold = ranked[model].to_numpy()[keep]
+        roc.append(
+            pd.DataFrame(
+                {
+                    "model": model,
+                    "fpr": np.r_[0, false[keep] / (len(ranked) - total)],
+                    "tpr": np.r_[0, caught[keep] / total],
+                    "threshold": np.r_[np.inf, threshold],
+                }
+            )
+        )
+        pr.append(
+            pd.DataFrame(
+                {
+                    "model": model,
+                    "recall": caught[keep] / total,
+                    "precision": caught[keep] / (keep + 1),
+                    "threshold": threshold,
+                }
+            )
+        )
+    return pd.concat(roc), pd.concat(pr)
+
+
+def _calibration(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for stage, power in (("before", 0.8), ("after", 1.02)):
+        risk = np.clip(frame["xgboost"] ** power, 1e-6, 1)
+        truth = np.random.default_rng(3).random(len(frame)) < np.clip(frame["xgboost"], 0, 1)
+        for number, where in enumerate(np.array_split(np.argsort(risk.to_numpy()), 10)):
+            n, seen = len(where), float(truth[where].mean())
+            half = 1.96 * np.sqrt(max(seen * (1 - seen), 1 / n) / n)
+            rows.append(
+                (
+                    "xgboost",
+                    stage,
+                    number,
+                    n,
+                    float(risk.iloc[where].mean()),
+                    seen,
+                    max(0, seen - half),
+                    min(1, seen + half),
+                )
+            )
+    return pd.DataFrame(rows, columns=["model", "stage", "bin", "n", "mean_predicted", "observed", "low", "high"])
+
+
+def _metrics(frame: pd.DataFrame, daily: pd.DataFrame, roc: pd.DataFrame, pr: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    total = int(frame["fraud"].sum())
+    money = frame.loc[frame["fraud"], "amount"].sum()
+    for model in MODELS:
+        mine, curve, ranks = daily[daily["model"] == model], roc[roc["model"] == model], pr[pr["model"] == model]
+        caught = mine["hits"].sum() / total
+        values = {
+            "auc_roc": np.trapezoid(curve["tpr"], curve["fpr"]),
+            "average_precision": float(np.sum(np.diff(np.r_[0, ranks["recall"]]) * ranks["precision"])),
+            "card_precision_at_k": mine["precision"].mean(),
+            "card_recall_at_k": mine["hits"].sum() / mine["compromised"].sum(),
+            "precision_at_budget": mine["precision"].mean() * 0.93,
+            "recall_at_budget": caught,
+            "recall_at_fpr_1": curve.loc[curve["fpr"] <= 0.01, "tpr"].max(),
+            "recall_at_fpr_5": curve.loc[curve["fpr"] <= 0.05, "tpr"].max(),
+            "money_caught": money * caught * 1.1,
+            "money_caught_share": min(1, caught * 1.1),
+            "money_blocked": 9000 * (1 - caught),
+        }
+        if model == "xgboost":
+            values |= {"brier": 0.00712, "calibration_error": 0.00131}
+        for metric, value in values.items():
+            half = abs(value) * 0.06
+            rows.append((model, metric, "all", np.nan, value, value - half, value + half, len(frame), ""))
+    rows.append(
+        (
+            "rules",
+            "brier",
+            "all",
+            np.nan,
+            np.nan,
+            np.nan,
+            np.nan,
+            len(frame),
+            "not applicable: the model states no risk",
+        )
+    )
+    return pd.DataFrame(rows, columns=["model", "metric", "group", "threshold", "value", "low", "high", "n", "note"])
+
+
+def _cost(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for model in MODELS:
+        for k in (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 80):
+            picked = frame.sort_values(model, ascending=False).groupby("day").head(k)
+            bad = picked[picked["fraud"]]
+            costs = 15.0 * len(picked)
+            saved = 0.8 * bad["amount"].sum() - costs
+            rows.append((model, k, len(picked), len(bad), bad["amount"].sum(), costs, saved, len(bad) / len(picked)))
+    columns = [
+        "model",
+        "alerts_per_day",
+        "cases",
+        "frauds_caught",
+        "fraud_amount_caught",
+        "review_costs",
+        "net_saved",
+        "precision",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _tiers(frame: pd.DataFrame) -> pd.DataFrame:
+    cuts = np.quantile(frame["xgboost"], [0, 0.94, 0.98, 0.995, 1])
+    names = [
+        ("low", "approve"),
+        ("elevated", "step_up_authentication"),
+        ("high", "manual_review"),
+        ("severe", "limit_and_review"),
+    ]
+    rows = []
+    for (tier, action), low, high in zip(names, cuts[:-1], cuts[1:]):
+        part = frame[(frame["xgboost"] >= low) & (frame["xgboost"] < high + (tier == "severe"))]
+        bad = part[part["fraud"]]
+        rate = len(bad) / max(len(part), 1)
+        rows.append((tier, action, len(part), len(bad), rate, part["amount"].sum(), bad["amount"].sum()))
+    return pd.DataFrame(
+        rows, columns=["tier", "action", "transactions", "frauds", "fraud_rate", "amount", "fraud_amount"]
+    )
+
+
+def _explanations(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    mean_abs = np.sort(rng.gamma(1.2, 0.3, len(FEATURES)))[::-1]
+    importance = pd.DataFrame(
+        {
+            "feature": list(FEATURES),
+            "mean_abs": mean_abs,
+            "share": mean_abs / mean_abs.sum(),
+            "meaning": [meaning for _, meaning in FEATURES.values()],
+            "group": [group for group, _ in FEATURES.values()],
+        }
+    )
+    shapes: list[tuple[np.ndarray, Any]] = [
+        (rng.normal(0, 2, 1500), lambda v: 1.2 * np.tanh(v - 1)),
+        (np.clip(rng.exponential(0.03, 1500), 0, 1), lambda v: 2.5 * v - 0.2),
+        (rng.poisson(1.8, 1500).astype(float), lambda v: 0.2 * v - 0.4),
+        (
+            np.where(rng.random(1500) < 0.3, np.nan, 1 + rng.poisson(0.4, 1500)),
+            lambda v: 0.9 * (np.nan_to_num(v, nan=1) - 1),
+        ),
+    ]
+    dependence = [
+        pd.DataFrame({"feature": name, "value": value, "contribution": effect(value) + rng.normal(0, 0.15, 1500)})
+        for name, (value, effect) in zip(FEATURES, shapes)
+    ]
+    described = pd.DataFrame(
+        [(name, group, meaning, "{value}", "number") for name, (group, meaning) in FEATURES.items()],
+        columns=["column", "group", "meaning", "template", "kind"],
+    )
+    return importance, pd.concat(dependence), described
+
+
+def _alerts(rng: np.random.Generator) -> list[dict[str, Any]]:
+    alerts = []
+    for case in range(1, 6):
+        effects = np.sort(rng.normal(0.7, 0.9, 8))[::-1]
+        base = -4.6
+        margin = float(base + effects.sum() + 0.21)
+        contributions = [
+            {
+                "feature": name,
+                "meaning": FEATURES[name][1],
+                "value": round(float(value), 3),
+                "contribution": float(effect),
+            }
+            for name, value, effect in zip(FEATURES, rng.gamma(2, 3, 8), effects)
+        ]
+        contributions[3]["value"] = None
+        alerts.append(
+            {
+                "case": case,
+                "day": f"2026-06-{10 + 3 * case}",
+                "hour": int(rng.integers(0, 24)),
+                "amount": round(float(rng.lognormal(5.4, 0.5)), 2),
+                "score": 1 / (1 + np.exp(-margin)),
+                "risk": 0.9 / (1 + np.exp(-margin)),
+                "tier": "severe" if case < 3 else "high",
+                "action": "limit_and_review" if case < 3 else "manual_review",
+                "outcome": ["fraud", "fraud", "genuine", "fraud", "unknown"][case - 1],
+                "reasons": [
+                    "The amount is 4.8 times this customer's usual amount over 90 days",
+                    "First time on this device; 3 other customers used it within 30 days",
+                    "620 km from the previous purchase 18 minutes earlier",
+                ],
+                "base": base,
+                "margin": margin,
+                "contributions": contributions,
+            }
+        )
+    return alerts
+
+
+def write_evidence(run: Path, seed: int = 0) -> Path:
+    """Write `run`/evidence and return `run`."""
+    folder = run / "evidence"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    frame = _scored(seed)
+    daily = _daily(frame)
+    roc, pr = _curves(frame)
+    importance, dependence, described = _explanations(rng)
+    days = pd.date_range("2026-01-01", periods=181, freq="D")
+    transactions = (
+        520 + 90 * np.sin(np.arange(181) / 7 * 2 * np.pi) + np.arange(181) * 0.6 + rng.normal(0, 25, 181)
+    ).astype(int)
+    known = np.where(np.arange(181) < 167, 1.0, np.linspace(0.8, 0, 181))
+    labelled = (transactions * known).astype(int)
+    volume = pd.DataFrame(
+        {
+            "day": days.strftime("%Y-%m-%d"),
+            "transactions": transactions,
+            "frauds": rng.binomial(labelled, 0.011),
+            "amount": np.round(transactions * 43.5, 2),
+            "labelled": labelled,
+        }
+    )
+    delay = np.arange(31)
+    parts = [
+        ("train", "2026-02-10", "2026-04-11", 35_120, 371, 846),
+        ("valid", "2026-04-25", "2026-05-16", 12_870, 140, 851),
+        ("refit", "2026-03-17", "2026-05-16", 36_400, 392, 862),
+        ("test", "2026-06-10", "2026-07-01", len(frame), int(frame["fraud"].sum()), 803),
+    ]
+    tables = {
+        "daily_volume": volume,
+        "label_maturity": pd.DataFrame(
+            {"days_since_event": delay, "share_known": np.where(delay < 14, 0.011 * delay / 14, 1 - 0.002)}
+        ),
+        "features": described,
+        "metrics": _metrics(frame, daily, roc, pr),
+        "daily": daily,
+        "roc": roc,
+        "pr": pr,
+        "calibration": _calibration(frame),
+        "cost": _cost(frame),
+        "tiers": _tiers(frame),
+        "importance": importance,
+        "dependence": dependence,
+    }
+    documents: dict[str, Any] = {
+        "run": {
+            "name": "demo",
+            "title": "Card and account fraud, demo data",
+            "owner": "not provided",
+            "purpose": "fraud-model-training",
+            "run_id": "demo-1a2b3c4d5e",
+            "created": "2026-07-02T08:30:00+00:00",
+            "as_of": "2026-07-01T00:00:00+00:00",
+            "seed": 7,
+            "config_digest": "a1" * 32,
+            "data_digest": "b2" * 32,
+            "code_digest": "c3" * 32,
+            "git_commit": "d4" * 20,
+            "lock_digest": "e5" * 32,
+            "versions": {"python": "3.11.9", "pandas": "3.1.1", "xgboost": "3.2.0", "mlflow": "3.17.2"},
+            "command": "fraudlab retrain --config configs/demo.toml",
+            "mlflow_run_id": "f6" * 16,
+            "model_name": "demo",
+            "model_version": 3,
+        },
+        "data": {
+            "dataset": "demo",
+            "source": "simulate",
+            "rows": int(transactions.sum()),
+            "customers": 870,
+            "merchants": 310,
+            "first": "2026-01-01T00:02:11+00:00",
+            "last": "2026-06-30T23:58:02+00:00",
+            "frauds": int(volume["frauds"].sum()),
+            "labelled": int(labelled.sum()),
+            "unlabelled": int((transactions - labelled).sum()),
+            "fraud_rate": float(volume["frauds"].sum() / labelled.sum()),
+            "digest": "b2" * 32,
+            "contract_digest": "77" * 32,
+            "columns": [
+                {
+                    "name": name,
+                    "type": kind,
+                    "treatment": treatment,
+                    "purposes": ["fraud-model-training"],
+                    "meaning": meaning,
+                }
+                for name, kind, treatment, meaning in (
+                    ("transaction_id", "id", "keep", "identifies the row; unique"),
+                    ("event_time", "time", "keep", "when the transaction happened, UTC"),
+                    ("customer_id", "id", "pseudonymise", "who paid"),
+                    ("card_id", "id", "pseudonymise", "the card or account used"),
+                    ("device_id", "id", "pseudonymise", "the device used"),
+                    ("amount", "number", "keep", "amount in major units of the currency"),
+                    ("latitude", "number", "generalise", "place of the transaction, degrees"),
+                    ("age_band", "text", "generalise", "the customer's age in ten-year bands"),
+                    ("customer_name", "text", "identity", "the customer's name, in the identity file only"),
+                    ("email", "text", "identity", "the customer's e-mail, in the identity file only"),
+                )
+            ],
+            "dropped": [{"column": "memo", "non_null": 81_204}, {"column": "loyalty_tier", "non_null": 7}],
+            "purpose": "fraud-model-training",
+            "purpose_columns": [
+                "transaction_id",
+                "event_time",
+                "customer_id",
+                "card_id",
+                "device_id",
+                "amount",
+                "latitude",
+            ],
+            "label_delay_days": {"median": 14.0, "p90": 14.0, "max": 27.3},
+        },
+        "fold": {
+            "explain": "Learns from 60 days, waits 14 days for labels, and is judged on the 21 days from 2026-06-10.",
+            "parts": [
+                {"part": p, "start": s, "end": e, "transactions": t, "frauds": f, "fraud_rate": f / t, "customers": c}
+                for p, s, e, t, f, c in parts
+            ],
+            "excluded_customers": 96,
+            "excluded_transactions": 1_804,
+        },
+        "models": [
+            {
+                "name": name,
+                "label": label,
+                "role": "candidate" if name == "xgboost" else "baseline",
+                "facts": {"rows": 36_400, "frauds": 392, "seconds": 1.9, "seed": 7}
+                | ({"trees": 143, "params": {"max_depth": 4, "learning_rate": 0.1}} if name == "xgboost" else {}),
+            }
+            for name, label in MODELS.items()
+        ],
+        "alerts": _alerts(rng),
+        "decision": {
+            "decision": "promoted",
+            "reasons": ["There was no champion, and every check of the gate passed."],
+            "gate": [
+                {"check": "AUC ROC on the test part", "required": 0.6, "found": 0.8911, "passed": True},
+                {"check": "frauds in the training window", "required": 20, "found": 392, "passed": True},
+            ],
+            "champion_before": None,
+            "champion_after": "demo version 3",
+            "challenger_version": 3,
+            "thresholds": {"review": 0.31, "step_up": 0.08, "limit": None},
+            "alerts_per_day": BUDGET,
+        },
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    for name, document in documents.items():
+        (folder / f"{name}.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+    return run

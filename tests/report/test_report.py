@@ -1,0 +1,550 @@
+"""The report says what the evidence says, needs nothing outside itself, and refuses evidence it cannot trust."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import runpy
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fraudlab import plots
+from fraudlab.report import build_report, read_evidence, sections, to_pdf
+from fraudlab.schema import FraudlabError, InputError
+
+write_evidence = runpy.run_path(str(Path(__file__).with_name("evidence_sample.py")))["write_evidence"]
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """The parsed report: elements with attributes, text by section, and whether every tag is closed."""
+
+    def __init__(self, html: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: dict[str, str] = {}
+        self.section = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag == "section":
+            self.section = dict(attrs)["id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "section":
+            self.section = ""
+
+    def handle_data(self, data):
+        if words := " ".join(data.split()):
+            self.text[self.section] = f"{self.text.get(self.section, '')} {words}"
+
+    def all(self, *tags):
+        return [(tag, attrs) for tag, attrs in self.elements if tag in tags]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return write_evidence(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="module")
+def html(run) -> str:
+    return build_report(run, run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """An evidence folder of one's own to damage."""
+    folder = tmp_path / "run" / "evidence"
+    folder.mkdir(parents=True)
+    for file in (run / "evidence").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def edit(folder: Path, name: str, **changes) -> None:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def table(run: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(run / "evidence" / f"{name}.csv")
+
+
+def section_text(folder: Path, section) -> str:
+    """One section's words without drawing the others."""
+
+    def words(block) -> str:
+        if isinstance(block, str):
+            return block
+        if isinstance(block, plots.Picture):
+            return block.alt
+        if isinstance(block, list | tuple):
+            return " | ".join(words(inner) for inner in block)
+        return " | ".join(words(value) for value in vars(block).values())
+
+    return words(section(read_evidence(folder)))
+
+
+# --- self-contained and accessible -------------------------------------------------------------------------------
+
+
+def test_nothing_is_fetched_from_anywhere(page, html):
+    for _, attrs in page.elements:
+        for name in ("src", "href", "srcset", "poster", "data", "action", "style"):
+            value = attrs.get(name) or ""
+            assert not re.match(r"\s*(https?:)?//", value)
+            assert name not in ("src", "href") or not value or value.startswith(("#", "data:image/svg+xml;base64,"))
+    assert not page.all("script", "link", "iframe", "object", "embed", "form", "base")
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(attrs["content"] for _, attrs in page.all("meta") if attrs.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_headings_go_down_one_level_at_a_time(page):
+    levels = [int(tag[1]) for tag, _ in page.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_pictures_tables_and_links_are_usable_without_eyes_or_mouse(page):
+    images = page.all("img")
+    assert len(images) == 17
+    assert all(len(attrs["alt"]) > 40 for _, attrs in images)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert all(attrs["href"][1:] in ids for _, attrs in page.all("a"))
+    assert all(attrs.get("scope") in ("col", "row") for _, attrs in page.all("th"))
+    assert len(page.all("table")) == len(page.all("caption"))
+    assert page.all("html")[0][1]["lang"] == "en"
+    assert page.all("a")[0][1] == {"class": "skip", "href": "#summary"}
+    regions = [attrs for _, attrs in page.elements if attrs.get("role") == "region"]
+    assert all(
+        attrs["tabindex"] == "0" and (attrs.get("aria-label") or attrs["aria-labelledby"] in ids) for attrs in regions
+    )
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_of_the_page_and_of_picture_texts_reach_contrast_aa(html):
+    modes = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
+    assert len(modes) == 3  # light, dark, print
+    light = dict(re.findall(r"--(\w+): (#\w{6})", modes[0]))
+    dark = dict(re.findall(r"--(\w+): (#\w{6})", modes[1]))
+    assert light.keys() == dark.keys()
+    for colours in (light, dark):
+        for name in ("ink", "muted", "accent", "good", "hold", "bad"):
+            for ground in ("paper", "soft"):
+                assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+    for colour in (plots.style.INK, plots.style.MUTED, *(look[0] for look in plots.style.LOOKS)):
+        assert contrast(colour, "#ffffff") >= 4.5
+
+
+def test_it_is_small_and_the_same_every_time(run, html, tmp_path):
+    assert len(html.encode()) < 800_000
+    again = build_report(run, tmp_path / "sub" / "again.html")
+    assert again.read_text(encoding="utf-8") == html
+    assert [path.name for path in again.parent.iterdir()] == ["again.html"]
+
+
+def test_hostile_text_in_the_evidence_is_shown_not_run(copy, tmp_path):
+    edit(copy, "run", title="<script>alert(1)</script>", owner='"><img src=x onerror=alert(1)>')
+    page = Page(build_report(copy.parent, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert not page.all("script")
+    assert len(page.all("img")) == 17
+    assert "<script>alert(1)</script>" in page.text["purpose"]
+
+
+# --- every section says what its table says ----------------------------------------------------------------------
+
+
+def test_sections_stand_in_order_and_in_the_contents(page):
+    ids = [attrs["id"] for _, attrs in page.all("section")]
+    assert ids == [
+        *("summary", "purpose", "data", "privacy", "method", "features", "performance", "ranking", "money"),
+        *("calibration", "tiers", "explanation", "limitations", "reproduce", "sign-off"),
+    ]
+    assert [attrs["href"][1:] for _, attrs in page.all("a")][1:] == ids
+
+
+def test_summary_holds_decision_key_figures_intervals_and_best_baseline(page, run):
+    said = page.text["summary"]
+    metrics = table(run, "metrics")
+    assert "Decision: promoted" in said
+    assert "demo version 3 is the champion now." in said
+    for metric in ("card_precision_at_k", "money_caught_share", "average_precision", "auc_roc"):
+        rows = metrics[metrics["metric"] == metric].set_index("model")
+        ours = rows.loc["xgboost"]
+        texts = [plots.metric_text(metric, ours[name]) for name in ("value", "low", "high")]
+        assert f"{texts[0]} {texts[1]} to {texts[2]}" in said
+        best = rows.drop("xgboost")["value"].idxmax()
+        label = {"logistic": "Logistic regression", "rules": "Rules"}[best]
+        assert f"{label}: {plots.metric_text(metric, rows.loc[best, 'value'])}" in said
+    assert "AUC ROC on the test part 0.6 0.8911 passed" in said
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        ("kept champion", "demo version 3 stays a challenger; version 2 remains the champion."),
+        ("rejected", "demo version 3 did not pass the gate and is not to be used."),
+    ],
+)
+def test_other_decisions_read_differently(copy, decision, said):
+    edit(copy, "decision", decision=decision, champion_before="2")
+    assert said in section_text(copy, sections.summary)
+
+
+def test_purpose_leaves_empty_human_fields_not_provided(page):
+    said = page.text["purpose"]
+    assert "Owner not provided" in said
+    assert "Lawful basis not provided" in said
+    assert "Purpose of the processing fraud-model-training" in said
+
+
+def test_data_counts_digests_treatments_and_dropped_columns(page, run):
+    said = page.text["data"]
+    facts = json.loads((run / "evidence" / "data.json").read_text())
+    for key in ("rows", "customers", "labelled", "unlabelled", "frauds"):
+        assert f" {facts[key]:,} " in said
+    assert "b2" * 32 in said
+    assert "customer_id id replaced by a keyed pseudonym fraud-model-training who paid" in said
+    assert "memo 81,204" in said
+    assert "loyalty_tier fewer than 10" in said
+    assert "half within 14.0, 90 % within 14.0, longest 27.3" in said
+
+
+def test_privacy_names_columns_and_that_pseudonymised_data_stays_personal(page):
+    said = page.text["privacy"]
+    assert "Replaced by a keyed pseudonym customer_id, card_id, device_id" in said
+    assert "Encrypted apart, in the identity file customer_name, email" in said
+    assert "Undeclared, never left ingest memo, loyalty_tier" in said
+    assert "remain personal data" in said
+
+
+def test_method_tables_the_parts_and_the_models(page):
+    said = page.text["method"]
+    assert "Learns from 60 days, waits 14 days for labels" in said
+    assert "train 2026-02-10 2026-04-11 35,120 371 1.06 % 846" in said
+    assert "Left out of the test: 96 customers with 1,804 payments" in said
+    assert "trees 143 – –" in said
+    assert "params: learning rate 0.1 – –" in said
+
+
+def test_features_have_meanings(page, run):
+    for row in table(run, "features").itertuples():
+        assert f"{row.column} {row.group} {row.meaning}" in page.text["features"]
+
+
+def test_performance_prints_every_value_of_the_metric_table(page, run):
+    said = page.text["performance"]
+    for row in table(run, "metrics").dropna(subset=["value"]).itertuples():
+        value, low, high = (plots.metric_text(row.metric, number) for number in (row.value, row.low, row.high))
+        assert f"{value} {low} to {high}" in said
+    assert "A case is one customer on one day" in said
+    assert "Not applicable: the model states no risk." in said
+
+
+def test_money_prints_every_row_of_the_candidate(page, run):
+    for row in table(run, "cost").query("model == 'xgboost'").itertuples():
+        saved = f"{row.net_saved:,.0f}".replace("-", "−")
+        assert (
+            f" {row.alerts_per_day} {row.cases:,} {row.frauds_caught:,} {row.fraud_amount_caught:,.0f}"
+            in page.text["money"]
+        )
+        assert f"{row.review_costs:,.0f} {saved} {plots.share(row.precision)}" in page.text["money"]
+
+
+def test_calibration_prints_the_last_stage(page, run):
+    for row in table(run, "calibration").query("stage == 'after'").itertuples():
+        assert f"{row.n:,} {plots.share(row.mean_predicted)} {plots.share(row.observed)}" in page.text["calibration"]
+
+
+def test_tiers_print_counts_but_no_small_ones(page, run, copy):
+    for row in table(run, "tiers").itertuples():
+        action = row.action.replace("_", " ")
+        assert (
+            f"{row.tier} {action} {row.transactions:,} {row.frauds:,} {plots.share(row.fraud_rate)}"
+            in page.text["tiers"]
+        )
+    assert "Limit and review from a risk of not used" in page.text["tiers"]
+    tiers = table(run, "tiers").assign(frauds=[4, 0, 30, 60], fraud_rate=0.123)
+    tiers.to_csv(copy / "tiers.csv", index=False)
+    said = section_text(copy, sections.results.decision_tiers)
+    assert "low | approve | 11,280 | not shown | not shown" in said
+    assert "elevated | step up authentication | 480 | 0" in said
+    assert "high | manual review | 180 | not shown | not shown" in said
+    assert "severe | limit and review | 60 | 60" in said
+
+
+def test_explanation_shows_features_and_five_cases_with_reasons(page, run):
+    said = page.text["explanation"]
+    for row in table(run, "importance").itertuples():
+        assert f"{row.feature} {row.group} {row.mean_abs:.3f} {plots.share(row.share)}" in said
+    alerts = json.loads((run / "evidence" / "alerts.json").read_text())
+    for alert in alerts:
+        assert f"Example alert {alert['case']}: " in said
+        assert f"When {alert['day']}, {alert['hour']:02d} h UTC Amount {alert['amount']:,.0f}" in said
+        assert f"Stated risk {plots.share(alert['risk'])}" in said
+    assert said.count("First time on this device; 3 other customers used it within 30 days") == 5
+
+
+def test_reproduce_holds_command_digests_versions_and_config(page, run):
+    said = page.text["reproduce"]
+    for text in (
+        "fraudlab retrain --config configs/demo.toml",
+        "a1" * 32,
+        "c3" * 32,
+        "e5" * 32,
+        "d4" * 20,
+        "xgboost 3.2.0",
+    ):
+        assert text in said
+    assert read_evidence(run / "evidence").digest in said
+    assert 'contract = "configs/contracts/demo.toml"' in said
+
+
+def test_sign_off_is_left_to_people(page):
+    said = page.text["sign-off"]
+    assert "Independent validator not provided not provided not provided" in said
+    assert "3 2026-07-02 not provided not provided" in said
+
+
+# --- limitations are computed ------------------------------------------------------------------------------------
+
+
+def test_limitations_are_found_where_the_evidence_crosses_a_limit(copy, run):
+    fold = json.loads((copy / "fold.json").read_text())
+    fold["parts"][-1]["frauds"] = 40
+    edit(copy, "fold", parts=fold["parts"])
+    edit(copy, "data", label_delay_days={"median": 9, "p90": 30.5, "max": 60}, source="file", dropped=[])
+    table(run, "daily").groupby("model").head(5).to_csv(copy / "daily.csv", index=False)
+    table(run, "label_maturity").assign(share_known=0.5).to_csv(copy / "label_maturity.csv", index=False)
+    table(run, "importance").assign(share=[0.7] + [0.3 / 9] * 9).to_csv(copy / "importance.csv", index=False)
+    risk = table(run, "calibration")
+    risk.loc[risk.index[-2:], "mean_predicted"] = 0.99
+    risk.to_csv(copy / "calibration.csv", index=False)
+    assert sections.found_limitations(read_evidence(copy)) == [
+        "Few frauds: the test part holds 40, below 100; expect wide intervals.",
+        "Few days: the test has 5, below 20; intervals over days are too narrow then.",
+        "Late labels: 90 % are known only after 30.5 days; the split waits 14.",
+        "Immature labels: only 50.0 % are known when the split stops waiting.",
+        "Not clearly ahead: at the alert budget the interval of Logistic regression overlaps the candidate's.",
+        "Calibration: in 2 of 10 groups the stated risk lies outside the 95 % interval.",
+        "One feature dominates: customer_id__amount__zscore__90d makes up 70.0 % of all movement.",
+    ]
+
+
+def test_simulated_data_and_unused_columns_are_limitations(run):
+    found = sections.found_limitations(read_evidence(run / "evidence"))
+    assert found[0].startswith("The data is simulated")
+    assert found[-1] == (
+        "Unused source columns: the contract does not declare memo, loyalty_tier, so the model never saw them."
+    )
+
+
+def test_no_limitation_is_said_when_none_is_crossed(copy, run):
+    edit(copy, "data", source="file", dropped=[])
+    metrics = table(run, "metrics")
+    metrics.loc[metrics["model"] != "xgboost", ["value", "low", "high"]] *= 0.5
+    metrics.to_csv(copy / "metrics.csv", index=False)
+    assert sections.found_limitations(read_evidence(copy)) == []
+    assert "No limit of this report's list was crossed." in section_text(copy, sections.limitations)
+
+
+# --- evidence that is missing or wrong ---------------------------------------------------------------------------
+
+OPTIONAL = {
+    "daily_volume.csv": "data",
+    "label_maturity.csv": "data",
+    "daily.csv": "performance",
+    "roc.csv": "ranking",
+    "pr.csv": "ranking",
+    "cost.csv": "money",
+    "calibration.csv": "calibration",
+    "tiers.csv": "tiers",
+    "importance.csv": "explanation",
+    "dependence.csv": "explanation",
+    "alerts.json": "explanation",
+}
+
+
+def test_absent_optional_evidence_is_named_in_its_section(copy, tmp_path):
+    for file in OPTIONAL:
+        (copy / file).unlink()
+    page = Page(build_report(copy.parent, tmp_path / "r.html").read_text(encoding="utf-8"))
+    for file, section in OPTIONAL.items():
+        assert f"Not available: {file}" in page.text[section]
+    assert len(page.all("img")) == 2  # the split's time line and the models side by side
+
+
+def test_empty_optional_tables_are_no_failure(copy, tmp_path):
+    for file in OPTIONAL:
+        if file.endswith(".csv"):
+            pd.read_csv(copy / file).iloc[:0].to_csv(copy / file, index=False)
+    (copy / "alerts.json").write_text("[]")
+    page = Page(build_report(copy.parent, tmp_path / "r.html").read_text(encoding="utf-8"))
+    alts = " ".join(attrs["alt"] for _, attrs in page.all("img"))
+    assert "There is no cost table to draw." in alts
+    assert "the test part lacks one of them" in alts
+
+
+@pytest.mark.parametrize("file", ["run.json", "data.json", "fold.json", "models.json", "decision.json"])
+def test_absent_required_evidence_is_refused_and_nothing_written(copy, tmp_path, file):
+    (copy / file).unlink()
+    (copy / "metrics.csv").unlink()
+    with pytest.raises(InputError) as refused:
+        build_report(copy.parent, tmp_path / "out" / "r.html")
+    assert str(refused.value).splitlines() == [
+        f"report: {file} is missing in the evidence folder; run the notebook that writes it",
+        "report: metrics.csv is missing in the evidence folder; run the notebook that writes it",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def damage_json(folder):
+    (folder / "run.json").write_text('{"name": ')
+
+
+def damage_shape(folder):
+    (folder / "models.json").write_text("{}")
+
+
+def drop_key(folder):
+    decision = json.loads((folder / "decision.json").read_text())
+    del decision["gate"]
+    (folder / "decision.json").write_text(json.dumps(decision))
+
+
+def drop_column(folder):
+    pd.read_csv(folder / "roc.csv").rename(columns={"tpr": "tprs"}).to_csv(folder / "roc.csv", index=False)
+
+
+def empty_table(folder):
+    (folder / "pr.csv").write_text("")
+
+
+def wrong_decision(folder):
+    edit(folder, "decision", decision="promote")
+
+
+def two_candidates(folder):
+    models = json.loads((folder / "models.json").read_text())
+    (folder / "models.json").write_text(json.dumps([model | {"role": "candidate"} for model in models]))
+
+
+def text_metrics(folder):
+    pd.read_csv(folder / "metrics.csv").assign(value="high").to_csv(folder / "metrics.csv", index=False)
+
+
+def unmeasured(folder):
+    pd.read_csv(folder / "metrics.csv").query("model != 'rules'").to_csv(folder / "metrics.csv", index=False)
+
+
+def bad_config(folder):
+    (folder / "config.toml").write_text("name = ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_json, "report: run.json must be JSON; found an error in line 1; write it again"),
+        (damage_shape, "report: models.json must hold a list of objects; found dict; write it again"),
+        (drop_key, "report: decision.json must have gate; found none; write the evidence again"),
+        (drop_column, "report: roc.csv lacks column 'tpr'; did you mean 'tprs'?"),
+        (empty_table, "report: pr.csv must be a CSV table with a header; it is not; write the evidence again"),
+        (wrong_decision, "report: decision.json: unknown decision 'promote'; did you mean 'promoted'?"),
+        (two_candidates, "report: models.json must name one candidate; found 3; set its role"),
+        (text_metrics, "report: metrics.csv: column 'value' must hold numbers; found text; write it again"),
+        (
+            unmeasured,
+            "report: metrics.csv must measure every model of models.json; found no rows of 'rules'; evaluate it",
+        ),
+        (
+            bad_config,
+            "report: config.toml must be TOML; found: Invalid value (at end of document); write the evidence again",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_damaged_evidence_is_refused(copy, damage, said):
+    damage(copy)
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        read_evidence(copy)
+
+
+def test_a_missing_folder_and_a_wrong_file_name_are_refused(tmp_path, run):
+    with pytest.raises(InputError, match=r"report: no evidence folder at .*; run the notebooks first"):
+        build_report(tmp_path, tmp_path / "r.html")
+    with pytest.raises(InputError, match=r"^out: must name a file ending in \.html; found 'r\.pdf'"):
+        build_report(run, tmp_path / "r.pdf")
+
+
+def test_the_evidence_digest_changes_with_any_file(copy):
+    before = read_evidence(copy).digest
+    text = (copy / "cost.csv").read_text()
+    (copy / "cost.csv").write_text(text.replace("21,", "22,", 1))
+    assert read_evidence(copy).digest != before
+    (copy / "notes.txt").write_text("no evidence")
+    (copy / "cost.csv").write_text(text)
+    assert read_evidence(copy).digest == before
+
+
+# --- PDF ---------------------------------------------------------------------------------------------------------
+
+
+def test_pdf_without_weasyprint_says_what_to_install(run, html, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    with pytest.raises(FraudlabError, match=r"PDF needs WeasyPrint, which is not installed; .*'fraudlab\[report\]'"):
+        to_pdf(run / "report.html", tmp_path / "r.pdf")
+    with pytest.raises(InputError, match=r"html_path: no report at .*absent\.html; build it first"):
+        to_pdf(tmp_path / "absent.html", tmp_path / "r.pdf")
+    assert not (tmp_path / "r.pdf").exists()
+
+
+def test_pdf_is_tagged(run, html, tmp_path):
+    pytest.importorskip(
+        "weasyprint", reason="WeasyPrint is an extra: pip install 'fraudlab[report]'", exc_type=ImportError
+    )
+    content = to_pdf(run / "report.html", tmp_path / "r.pdf").read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert b"pdfuaid" in content  # the metadata, never compressed, declares a tagged, accessible document
+
+
+def test_the_package_ships_template_and_style():
+    code = (
+        "from importlib.resources import files; here = files('fraudlab.report'); "
+        "print([here.joinpath(name).is_file() for name in ('template.html.j2', 'style.css')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, True]"
