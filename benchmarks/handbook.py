@@ -64,7 +64,7 @@ MODELS = {
     "xgboost": XGBOOST_EXACT.model_copy(update={"learning_rate": 0.3, "max_depth": 6}),
     "xgboost_100_trees_depth_3": XGBOOST_EXACT.model_copy(update={"learning_rate": 0.1, "max_depth": 3}),
     # References from scikit-learn itself, as the book used them.
-    "decision_tree": DecisionTreeClassifier(max_depth=2, random_state=0),
+    "decision_tree": DecisionTreeClassifier(random_state=0),
     "random_forest": RandomForestClassifier(n_estimators=100, n_jobs=-1, random_state=0),
 }
 
@@ -130,7 +130,7 @@ def print_table(results: dict[str, object], console: Console) -> None:
     ):
         table = Table(title=f"{title}: AUC ROC / average precision / CP@100", title_justify="left", box=None)
         for column in ("model", "published", "ours", "difference"):
-            table.add_column(column, justify="left" if column == "model" else "right")
+            table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
         for name, row in results[part].items():
             published = PUBLISHED[part].get(name)
             said = " / ".join(f"{value:.3f}" for value in published) if published else "-"
@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="the published transactions, one Parquet file")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go (JSON)")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     began = time.perf_counter()
 
     def progress(event: dict[str, object]) -> None:

@@ -111,7 +111,8 @@ def retrain(
         else:
             console.print(
                 f"\\[{event['number']}/{event['of']}] {event['title']:<9} {event['seconds']:6.1f} s   "
-                f"{event['headline']}"
+                f"{event['headline']}",
+                soft_wrap=True,
             )
 
     with status:
@@ -136,7 +137,7 @@ def _print_summary(console: Any, run: Any, seconds: float) -> None:
     ):
         row = ours.loc[metric]
         interval = f"   95 % interval {row['low']:.3f} to {row['high']:.3f}" if row["low"] == row["low"] else ""
-        console.print(f"  {said:<42} {row['value']:.3f}{interval}")
+        console.print(f"  {said:<42} {row['value']:.3f}{interval}", soft_wrap=True)
     here = run.workspace.root
     console.print(f"\n  report      {_near(run.report, here)}   (open it in a browser)")
     console.print(f"  notebooks   {_near(run.folder / 'notebooks', here)}")

@@ -127,7 +127,9 @@ def performance(
         score = scores[name].to_numpy()
         risk = scores[f"{name}_risk"].to_numpy() if f"{name}_risk" in scores else None
         tables["metrics"].append(
-            metrics.evaluate(y, score, **shared, k=k, model=name, risk=risk, n_boot=n_boot, block="entity", seed=config.seed)
+            metrics.evaluate(
+                y, score, **shared, k=k, model=name, risk=risk, n_boot=n_boot, block="entity", seed=config.seed
+            )
         )
         _, daily = metrics.card_precision_at_k(y, score, shared["event_time"], shared["entity"], k)
         tables["daily"].append(daily.assign(model=name))
@@ -237,6 +239,11 @@ def fold_facts(fold: Fold) -> dict[str, Any]:
 
 
 MODEL_LABELS = {"xgboost": "boosted trees (XGBoost)", "logistic": "logistic regression", "rules": "plain rules"}
+
+
+def labels(models: Mapping[str, FittedModel]) -> dict[str, str]:
+    """Return what people call each model, in the order given; plots and reports draw the first one as their subject."""
+    return {name: MODEL_LABELS.get(name, name) for name in models}
 
 
 def model_facts(models: Mapping[str, FittedModel], candidate: str) -> list[dict[str, Any]]:

@@ -123,8 +123,10 @@ class Run:
         return {f"fraudlab.{name}": str(facts[name]) for name in named if facts.get(name)}
 
     def track_metrics(self, table: pd.DataFrame) -> None:
-        """Log a metric table to this run in MLflow."""
-        tracking.log_metrics(tracking.open_store(self.workspace), self.tracked(), table)
+        """Log a metric table, and the data it was measured on, to this run in MLflow."""
+        client, data = tracking.open_store(self.workspace), self.load_json("data")
+        tracking.log_dataset(client, self.tracked(), name=data["dataset"], digest=data["digest"], rows=data["rows"])
+        tracking.log_metrics(client, self.tracked(), table)
 
     def champion_performance(self, prepared: Prepared) -> pd.DataFrame | None:
         """Score this run's test part with the present champion; None when there is none.
@@ -134,7 +136,7 @@ class Run:
         champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
         if champion is None:
             return None
-        package = serving.load_package(champion["package"])
+        package = serving.load_package(champion["package"], digest=champion["digest"])
         features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
         part = prepared.rows("test")
         scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)

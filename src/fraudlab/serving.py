@@ -64,7 +64,8 @@ class Package:
         -------
         A row for each of `X`, with its index: score (uncalibrated, ranks), risk (calibrated probability, NaN for a
         model without calibrator), tier (ordered: low < elevated < high < severe), action, reasons (a list of at most
-        three sentences, empty for tier low). Tiers are cut on the risk, without a calibrator on the score.
+        three sentences, empty for tier low). Tiers are cut on the score: calibration ties scores, and a tie at a threshold
+            would waste alerts.
 
         Raises
         ------
@@ -138,7 +139,7 @@ def save_package(
     Parameters
     ----------
     folder : a new one, or an earlier package, which is replaced.
-    model, thresholds : what scores and where its tiers begin, on the calibrated risk if the model has a calibrator.
+    model, thresholds : what scores and where its tiers begin, on the uncalibrated score.
     describe : `FeatureSet.describe()`, with a row for each of the model's features.
     facts : plain values about how it came about: names, digests, dates. Never a row, never an identifier.
 

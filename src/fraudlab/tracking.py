@@ -330,7 +330,9 @@ def _is_dead(run: Run) -> bool:
         return False
     number, _, started = process.partition(" ")
     try:
-        return abs(psutil.Process(int(number)).create_time() - float(started)) > 1e9
+        found = psutil.Process(int(number))
+        # A zombie has ended, though its parent has not looked yet: usual in containers.
+        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(started)) > 1
     except psutil.NoSuchProcess:
         return True
 
@@ -401,8 +403,11 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
             logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])}
         )
         _log(client, run_id, metrics, logged.model_id)
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        waiting = _aliases(client, name).get(CHALLENGER)
         client.set_registered_model_alias(name, CHALLENGER, version)
+        if waiting is not None:
+            undo.callback(client.set_registered_model_alias, name, CHALLENGER, waiting)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         undo.pop_all()
     return version
 

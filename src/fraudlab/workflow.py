@@ -66,6 +66,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], *, cw
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     if not notebook.is_file():
         there = [path.stem for path in notebook.parent.glob("*.ipynb")]
@@ -86,6 +87,10 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], *, cw
             progress_bar=False,
             log_output=False,
             request_save_on_cell_execute=False,
+            # Cells and outputs travel over Unix sockets of this account, not over TCP that others could read.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
+            # A kernel that is told to stop calls that an error.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         where = f"notebook {notebook.name}, cell {error.exec_count}"

@@ -1,4 +1,4 @@
-"""The named sets: their columns for good, the book's inputs against the book's recipe, the default set on demo-like data."""
+"""The named sets: their columns for good, the book's inputs against the book's recipe, the default set at work."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_missing_column_is_named_and_never_skipped(transactions):
 
 
 def test_an_unknown_set_is_refused_with_the_nearest_name():
-    with pytest.raises(InputError, match="unknown feature set 'handbok'; did you mean 'handbook'?"):
+    with pytest.raises(InputError, match="unknown feature set 'handbok'; did you mean 'handbook'"):
         named_set("handbok")
 
 

@@ -103,14 +103,17 @@ def test_words_of_columns_nobody_foresaw():
         ],
     )
     assert features.describe()["meaning"].tolist() == [
-        "Mean fuel litres of the payments with channel other than pos of the same terminal in the last 1 hour.",
+        "Mean fuel litres of the payments with channel other than pos of the same terminal in the last hour.",
         "Number of payments by the same customer at the same merchant in the last 2 weeks.",
         "Amount divided by the mean amount by the same customer at the same merchant in the last 30 days.",
     ]
 
 
 REFUSED = {
-    "unit": (lambda: count("customer_id", "1 month"), "count: window: must be a whole number > 0 and a unit out of s, min, h, d, w; found '1 month'; write it like 15min, 1h or 7d"),
+    "unit": (
+        lambda: count("customer_id", "1 month"),
+        "count: window: must be .* a unit out of s, min, h, d, w; found '1 month'; write it like 15min, 1h or 7d",
+    ),
     "zero": (lambda: count("customer_id", "0d"), "count: window: .* found '0d'"),
     "negative": (lambda: count("customer_id", "-1d"), "count: window: .* found '-1d'"),
     "padded": (lambda: count("customer_id", "7d "), "count: window: .* found '7d '"),
@@ -118,18 +121,33 @@ REFUSED = {
     "too long": (lambda: count("customer_id", "101000d"), "must be at most 100 years; found '101000d'"),
     "no window": (lambda: count("customer_id", []), "count: window must name at least one length"),
     "delay": (lambda: risk("merchant_id", "7d", delay="2 weeks"), "risk: delay: .* found '2 weeks'"),
-    "delayed current": (lambda: count("ip", "7d", delay="1d", include_current=True), "include_current must be left out, because the row lies after a delayed window"),
+    "delayed current": (
+        lambda: count("ip", "7d", delay="1d", include_current=True),
+        "include_current must be left out, because the row lies after a delayed window",
+    ),
     "no entity": (lambda: count([], "7d"), "count: by must name one or more different columns; found none"),
     "entity twice": (lambda: count(["ip", "ip"], "7d"), "by must name one or more different columns; found ip, ip"),
     "entity of itself": (lambda: is_new("ip", by="ip"), "is_new: by must name one or more different columns"),
     "column": (lambda: mean(None, "customer_id", "7d"), "mean: value must be a column's name; found None"),
-    "label as value": (lambda: mean("is_fraud", "merchant_id", "7d"), "mean: value must be known when the payment happens; found 'is_fraud', which is known only afterwards; use risk or frauds"),
+    "label as value": (
+        lambda: mean("is_fraud", "merchant_id", "7d"),
+        "mean: value must be known when the payment happens; found 'is_fraud', .*; use risk or frauds",
+    ),
     "label as entity": (lambda: count(["ip", "fraud_scenario"], "7d"), "by must be known when .* 'fraud_scenario'"),
     "label as condition": (lambda: count("ip", "7d", where=("is_fraud", "=", True)), "where must be known when"),
-    "operator": (lambda: count("ip", "7d", where=("amount", "~", 3)), "where must compare with one of = != < <= > >=; found '~'"),
-    "text compared": (lambda: count("ip", "7d", where=("channel", "<", "pos")), "must compare text with = or !=; found '<'"),
+    "operator": (
+        lambda: count("ip", "7d", where=("amount", "~", 3)),
+        "where must compare with one of = != < <= > >=; found '~'",
+    ),
+    "text compared": (
+        lambda: count("ip", "7d", where=("channel", "<", "pos")),
+        "must compare text with = or !=; found '<'",
+    ),
     "condition": (lambda: count("ip", "7d", where="amount < 3"), r"where must be \(column, operator, value\)"),
-    "condition value": (lambda: count("ip", "7d", where=("amount", "=", None)), "must compare with text, a number or a boolean; found None"),
+    "condition value": (
+        lambda: count("ip", "7d", where=("amount", "=", None)),
+        "must compare with text, a number or a boolean; found None",
+    ),
     "empty": (lambda: risk("ip", "7d", empty="none"), "risk: empty must be a finite number of risk"),
     "slack": (lambda: speed("ip", slack_km=-1), "speed: slack_km must be a finite number >= 0; found -1"),
     "floor": (lambda: speed("ip", floor="0s"), "speed: floor: .* found '0s'"),
@@ -140,13 +158,22 @@ REFUSED = {
     "set name": (lambda: FeatureSet("My Set", []), "feature set: name must be lower-case .*; found 'My Set'"),
     "set dtype": (lambda: FeatureSet("x", [], "int8"), "feature set x: dtype must be float32 or float64; found 'int8'"),
     "not a spec": (lambda: FeatureSet("x", ["amount"]), "feature set x: every entry must be a spec; found str"),
-    "twice": (lambda: FeatureSet("x", [count("ip", "7d"), count("ip", ["1d", "7d"])]), "feature set x: columns must differ; found 'ip__count__7d' twice"),
+    "twice": (
+        lambda: FeatureSet("x", [count("ip", "7d"), count("ip", ["1d", "7d"])]),
+        "feature set x: columns must differ; found 'ip__count__7d' twice",
+    ),
     "kind": (lambda: spec_from_dict({"kind": "windw"}), "unknown kind of spec 'windw'; did you mean 'window'?"),
-    "parameter": (lambda: spec_from_dict({**spec_to_dict(count("ip", "7d")), "wnidow": "1d"}), "unknown parameter 'wnidow' of a window spec; did you mean 'window'?"),
+    "parameter": (
+        lambda: spec_from_dict({**spec_to_dict(count("ip", "7d")), "wnidow": "1d"}),
+        "unknown parameter 'wnidow' of a window spec; did you mean 'window'",
+    ),
     "incomplete": (lambda: spec_from_dict({"kind": "window", "by": ["ip"]}), "a window spec must give statistic"),
-    "other version": (lambda: FeatureSet.from_dict({**FeatureSet("x", []).to_dict(), "version": 0}), "must be of version 1; found 0"),
+    "other version": (
+        lambda: FeatureSet.from_dict({**FeatureSet("x", []).to_dict(), "version": 0}),
+        "must be of version 1; found 0",
+    ),
     "no version": (lambda: FeatureSet.from_dict({"name": "x", "specs": []}), "keys must include version, dtype"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -167,21 +194,57 @@ FEATURES = FeatureSet(
     ],
 )
 BAD_FRAMES = {
-    "naive times": ({"event_time": lambda s: s.dt.tz_localize(None)}, "column 'event_time' must hold times in one time zone; found type datetime64"),
-    "mixed zones": ({"event_time": lambda s: s.astype("object").where(s.index > 9, s[0].tz_convert("Asia/Tokyo"))}, "'event_time' must hold times in one time zone; found type object"),
-    "missing times": ({"event_time": lambda s: s.mask(s.index < 3)}, "'event_time' must not be empty; found 3 empty rows"),
+    "naive times": (
+        {"event_time": lambda s: s.dt.tz_localize(None)},
+        "column 'event_time' must hold times in one time zone; found type datetime64",
+    ),
+    "mixed zones": (
+        {"event_time": lambda s: s.astype("object").where(s.index > 9, s[0].tz_convert("Asia/Tokyo"))},
+        "'event_time' must hold times in one time zone; found type object",
+    ),
+    "missing times": (
+        {"event_time": lambda s: s.mask(s.index < 3)},
+        "'event_time' must not be empty; found 3 empty rows",
+    ),
     "naive labels": ({"label_time": lambda s: s.dt.tz_localize(None)}, "'label_time' must hold times in one time zone"),
-    "missing ids": ({"transaction_id": lambda s: s.astype("Int64").mask(s.index < 2)}, "'transaction_id' must not be empty; found 2 empty rows"),
-    "mixed ids": ({"transaction_id": lambda s: s.astype("object").where(s.index % 2 == 0, "x" + s.astype("str"))}, "'transaction_id' must be all text or all integers; found type object"),
-    "fractional ids": ({"transaction_id": lambda s: s + 0.5}, "'transaction_id' must be all text or all integers; found type float64"),
-    "text amount": ({"amount": lambda s: s.astype("str")}, "'amount' must hold numbers for this statistic; found type str"),
+    "missing ids": (
+        {"transaction_id": lambda s: s.astype("Int64").mask(s.index < 2)},
+        "'transaction_id' must not be empty; found 2 empty rows",
+    ),
+    "mixed ids": (
+        {"transaction_id": lambda s: s.astype("object").where(s.index % 2 == 0, "x" + s.astype("str"))},
+        "'transaction_id' must be all text or all integers; found type object",
+    ),
+    "fractional ids": (
+        {"transaction_id": lambda s: s + 0.5},
+        "'transaction_id' must be all text or all integers; found type float64",
+    ),
+    "text amount": (
+        {"amount": lambda s: s.astype("str")},
+        "'amount' must hold numbers for this statistic; found type str",
+    ),
     "boolean amount": ({"amount": lambda s: s > 3}, "'amount' must hold numbers for this statistic; found type bool"),
-    "infinite amount": ({"amount": lambda s: s.mask(s.index < 4, np.inf)}, "'amount' must be finite; found 4 infinite rows"),
-    "enormous amount": ({"amount": lambda s: s.mask(s.index < 4, 2e18)}, r"'amount' must add up to less than 4.6e\+18 to be summed exactly"),
-    "off the globe": ({"latitude": lambda s: s + 80}, "'latitude' must lie within -90 and 90 degrees; found 4,000 outside"),
-    "labels": ({"is_fraud": lambda s: s.map({True: "yes", False: "no"})}, "'is_fraud' must be true, false or missing; found type"),
-    "condition kind": ({"auth_result": lambda s: s.str.len()}, r"'auth_result' must be of the kind compared with \(str\); found type int64"),
-}  # fmt: skip
+    "infinite amount": (
+        {"amount": lambda s: s.mask(s.index < 4, np.inf)},
+        "'amount' must be finite; found 4 infinite rows",
+    ),
+    "enormous amount": (
+        {"amount": lambda s: s.mask(s.index < 4, 2e18)},
+        r"'amount' must add up to less than 4.6e\+18 to be summed exactly",
+    ),
+    "off the globe": (
+        {"latitude": lambda s: s + 80},
+        "'latitude' must lie within -90 and 90 degrees; found 4,000 outside",
+    ),
+    "labels": (
+        {"is_fraud": lambda s: s.map({True: "yes", False: "no"})},
+        "'is_fraud' must be true, false or missing; found type",
+    ),
+    "condition kind": (
+        {"auth_result": lambda s: s.str.len()},
+        r"'auth_result' must be of the kind compared with \(str\); found type int64",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BAD_FRAMES)

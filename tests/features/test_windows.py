@@ -433,6 +433,14 @@ def test_window_sums_are_the_nearest_float_to_the_exact_sum(values, data):
     assert found[0] == math.fsum(values[lo:hi])
 
 
+def test_a_sum_just_above_half_way_rounds_up():
+    # 2**53 + 1 lies half way between two floats; the last value, far below the leading 64 bits, decides.
+    for values in ([2.0**53, 1.0, 2.0**-12], [-(2.0**53), -1.0, -(2.0**-12)], [2.0**53, 1.0, 0.0]):
+        sums = windows.running_sums(np.array(values), np.ones(3, bool))
+        assert windows.window_sums(*sums, np.array([0]), np.array([3]))[0] == math.fsum(values)
+    assert math.fsum([2.0**53, 1.0, 2.0**-12]) == 2.0**53 + 2
+
+
 def test_a_huge_amount_leaves_no_trace():
     rows = ordered_rows(
         [

@@ -157,6 +157,7 @@ def test_tiers_draw_shares_and_hide_what_could_be_worked_out():
     assert payments == [0.9, 0.08, 0.02]
     assert frauds == [0, 0, 0.75]
     assert words(figure).count("not shown (few)") == 2
+    assert "Tier 'severe' holds 2.00 % of the payments and 75.0 % of the frauds" in words(figure)
     assert "severe, 2.00 % of payments, 75.0 % of frauds" in figure.alt
     assert "low, 90.0 % of payments, not shown (few) of frauds" in figure.alt
 

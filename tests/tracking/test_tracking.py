@@ -186,7 +186,7 @@ def test_a_moved_project_keeps_its_runs_and_models(workspace, client, run_id, pa
     tracking.register_package(client, run_id, packed, name="demo", config=CONFIG)
     tracking.promote(client, "demo", "1", reason="first")
     tracking.log_tables(client, run_id, {"metrics": TABLE})
-    outside = "/elsewhere/project/mlruns/artifacts-of-others"
+    outside = f"{workspace.mlruns}/artifacts-of-others"
     client.create_experiment("outside", artifact_location=outside)
     old = str(workspace.root)
     moved = Workspace(Path(shutil.move(workspace.root, tmp_path / "project-2")))
@@ -196,8 +196,7 @@ def test_a_moved_project_keeps_its_runs_and_models(workspace, client, run_id, pa
     assert load_package(champion["package"], digest=champion["digest"]).facts == {"name": "demo"}
     assert [file.path for file in client.list_artifacts(run_id, "tables")] == ["tables/metrics.csv"]
     found = cells(moved.mlruns / "mlflow.db")
-    assert not [cell for cell in found if f"{old}/" in cell]
-    assert outside in found
+    assert [cell for cell in found if f"{old}/" in cell] == [outside]
     # Opening it again changes nothing; a copy is healed as well and the original stays as it is.
     tracking.open_store(moved)
     assert cells(moved.mlruns / "mlflow.db") == found
@@ -292,9 +291,12 @@ def test_a_run_ends_in_a_known_state(client, run_id):
 def test_only_runs_whose_launcher_is_dead_here_are_reaped(client):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     here, me = socket.gethostname(), psutil.Process()
     launchers = {
         "gone": f"{here} {gone.pid} {me.create_time()}",
+        "ended, not collected": f"{here} {zombie.pid} {psutil.Process(zombie.pid).create_time()}",
         "number taken over": f"{here} {me.pid} {me.create_time() - 3600}",
         "alive": f"{here} {me.pid} {me.create_time()}",
         "elsewhere": f"another-host {gone.pid} 1.0",
@@ -303,11 +305,14 @@ def test_only_runs_whose_launcher_is_dead_here_are_reaped(client):
     for name, launcher in launchers.items():
         runs[name] = tracking.start_run(client, CONFIG, name=name, tags={"fraudlab.launcher": launcher})
     runs["not ours"] = client.create_run(client.get_experiment_by_name("fraudlab").experiment_id).info.run_id
-    assert set(tracking.reap_stale_runs(client)) == {runs["gone"], runs["number taken over"]}
+    dead = {runs[name] for name in ("gone", "ended, not collected", "number taken over")}
+    assert set(tracking.reap_stale_runs(client)) == dead
     assert tracking.reap_stale_runs(client) == []
+    zombie.wait()
     status = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
     assert status == {
         "gone": "KILLED",
+        "ended, not collected": "KILLED",
         "number taken over": "KILLED",
         "alive": "RUNNING",
         "elsewhere": "RUNNING",
@@ -397,18 +402,24 @@ def test_a_failed_registration_leaves_nothing(client, run_id, packed, monkeypatc
     assert tracking.register_package(client, run_id, packed, name="demo", config=CONFIG) == "1"
 
 
-def test_a_failed_registration_leaves_the_earlier_versions(client, run_id, packed, monkeypatch):
-    tracking.register_package(client, run_id, packed, name="demo", config=CONFIG)
+@pytest.mark.parametrize("step", ["set_registered_model_alias", "log_outputs"])
+def test_a_failed_registration_leaves_the_earlier_versions(client, run_id, packed, monkeypatch, step):
+    for _ in range(2):
+        tracking.register_package(client, run_id, packed, name="demo", config=CONFIG)
     tracking.promote(client, "demo", "1", reason="first")
+    linked = client.get_run(run_id).outputs.model_outputs
 
-    def fail(*_, **__):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client, "set_registered_model_alias", fail)
+    monkeypatch.setattr(client, step, interrupt)
     with pytest.raises(KeyboardInterrupt):
         tracking.register_package(client, run_id, packed, name="demo", config=CONFIG)
     monkeypatch.undo()
-    assert tracking.models_table(client)[["version", "aliases"]].to_numpy().tolist() == [["1", "champion"]]
+    assert tracking.models_table(client)[["version", "aliases"]].to_numpy().tolist() == [
+        ["2", "challenger"], ["1", "champion"],
+    ]  # fmt: skip
+    assert len(client.get_run(run_id).outputs.model_outputs) == len(linked) == 2
     load_package(tracking.champion(client, "demo")["package"])
 
 

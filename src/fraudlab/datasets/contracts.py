@@ -74,21 +74,8 @@ class ContractColumn(_Frozen):
 
     @model_validator(mode="after")
     def _treatment_fits(self) -> ContractColumn:
-        problem = (
-            self._pseudonymise_problem()
-            if self.treatment == "pseudonymise"
-            else self._generalise_problem()
-            if self.treatment == "generalise"
-            else self._plain_problem()
-        )
-        if problem is None and self.in_features and self.name in BY_NAME:
-            problem = self._kind_problem(BY_NAME[self.name].kind)
-        if problem is None and self.in_features and self.name in PERSONAL and self.treatment != "pseudonymise":
-            problem = f"'{self.name}' points at a person and must have treatment 'pseudonymise'; found {self.treatment!r}"
-        given = {option for option, _, _ in GENERALISATIONS.values() if getattr(self, option) is not None}
-        fitting = GENERALISATIONS[self.how][0] if self.treatment == "generalise" and self.how in GENERALISATIONS else ""
-        if problem is None and given - {fitting}:
-            problem = f"'{sorted(given - {fitting})[0]}' does not belong to this treatment; remove it"
+        own = {"pseudonymise": self._pseudonymise_problem, "generalise": self._generalise_problem}
+        problem = own.get(self.treatment, self._plain_problem)() or self._option_problem() or self._target_problem()
         if problem:
             raise ValueError(problem)
         return self
@@ -122,10 +109,23 @@ class ContractColumn(_Frozen):
             return "type 'date' is for birth dates, to be generalised or dropped; take 'time'"
         return None
 
-    def _kind_problem(self, kind: str) -> str | None:
-        becomes = {"pseudonymise": "id", "generalise": GENERALISATIONS[self.how][2] if self.how in GENERALISATIONS else ""}
-        found = becomes.get(self.treatment, self.type)
-        return None if found == kind else f"'{self.name}' holds values of type '{kind}'; this would become '{found}'"
+    def _option_problem(self) -> str | None:
+        fitting = GENERALISATIONS[self.how][0] if self.treatment == "generalise" and self.how else None
+        for option, _, _ in GENERALISATIONS.values():
+            if option != fitting and getattr(self, option) is not None:
+                return f"'{option}' does not belong to this treatment; remove it"
+        return None
+
+    def _target_problem(self) -> str | None:
+        if not self.in_features or self.name not in BY_NAME:
+            return None
+        if self.name in PERSONAL and self.treatment != "pseudonymise":
+            return f"'{self.name}' points at a person; take treatment 'pseudonymise'"
+        becomes = {"pseudonymise": "id", "keep": self.type}.get(self.treatment) or GENERALISATIONS[self.how or ""][2]
+        kind = BY_NAME[self.name].kind
+        return (
+            None if becomes == kind else f"'{self.name}' holds values of type '{kind}'; this would become '{becomes}'"
+        )
 
 
 class Contract(_Frozen):
@@ -169,9 +169,7 @@ class Contract(_Frozen):
             for c in self.columns
             if c.name not in allowed
         ]
-        problems += [
-            f"'{name}' is the name of {n} columns; give each its own" for name, n in targets.items() if n > 1
-        ]
+        problems += [f"'{name}' is the name of {n} columns; give each its own" for name, n in targets.items() if n > 1]
         problems += [
             f"no column becomes '{name}' ({BY_NAME[name].meaning}); declare it"
             for name in REQUIRED

@@ -109,7 +109,7 @@ def _existing(dataset: DatasetConfig) -> Path:
 
 def _read_parquet(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError):
         raise InputError(f"{path.name}: is not a readable Parquet file; write it again at the source") from None
 
@@ -138,9 +138,7 @@ def _read_csv(path: Path) -> pa.Table:
     try:
         table = pa.csv.read_csv(
             str(path),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=count
-            ),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=count),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.large_string()), null_values=[""], strings_can_be_null=True
             ),
@@ -191,7 +189,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType | None:
 def _refuse_missing(contract: Contract, present: list[str], where: str) -> None:
     refuse(
         [
-            f"{where}: column '{column.source}' (for '{column.name}') is missing; {did_you_mean(column.source, present)}"
+            f"{where}: {spoken(column)} is missing; {did_you_mean(column.source, present)}"
             for column in contract.columns
             if column.source not in present
         ]
@@ -223,13 +221,16 @@ def spoken(column: ContractColumn) -> str:
     return f"column '{column.source}'" + ("" if column.name == column.source else f" (for '{column.name}')")
 
 
+def _id(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
+    if not pd.api.types.is_integer_dtype(values.dtype):
+        return _text(values, zone)
+    # Whole numbers with gaps become text: as numbers they would pass through floating point.
+    return (values.astype("str") if values.isna().any() else values.astype("int64")), ""
+
+
 def _text(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        whole = values.astype("int64") if pd.api.types.is_integer_dtype(values.dtype) and values.notna().all() else None
-        if whole is not None:
-            return whole, ""
-        # Left to the canonical rules, which refuse floating-point ids; whole numbers with gaps become text.
-        return (values if pd.api.types.is_float_dtype(values.dtype) else values.astype("str")), ""
+    if pd.api.types.is_float_dtype(values.dtype):
+        return values, "must hold text or whole numbers; found floating point, which damages long numbers; export text"
     text = values.astype("str")
     return text.mask(text.str.strip() == ""), ""
 
@@ -246,8 +247,8 @@ def _number(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
 def _boolean(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
     if not pd.api.types.is_string_dtype(values.dtype):
         return values, ""
-    said = values.str.strip().str.casefold().replace({"true": "1", "false": "0", "": None})
-    return said, ""
+    said = values.str.strip().str.casefold().replace({"true": "1", "false": "0"})
+    return said.mask(said == ""), ""
 
 
 def _time(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
@@ -290,7 +291,7 @@ def _wrong(count: int, values: pd.Series, rule: str) -> str:
 
 
 _AS_TYPE: dict[str, Callable[[pd.Series, str | None], tuple[pd.Series, str]]] = {
-    "id": _text,
+    "id": _id,
     "text": _text,
     "number": _number,
     "boolean": _boolean,

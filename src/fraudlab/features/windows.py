@@ -47,11 +47,10 @@ def announce_compilation() -> None:
         return
     _told = True
     folder = getattr(gather_groups.stats, "cache_path", None)
-    if folder is None or not any(Path(folder).glob("windows.*.nbi")):
-        _log.warning(
-            "Compiling the feature kernels: about ten seconds, once; later runs start from the cache%s.",
-            f" in {Path(folder).name}/" if folder else " if NUMBA_CACHE_DIR names a writable folder",
-        )
+    if folder is None:
+        _log.warning("Compiling the feature kernels: some seconds in every run, until NUMBA_CACHE_DIR can be written.")
+    elif not any(Path(folder).glob("windows.*.nbi")):
+        _log.warning("Compiling the feature kernels: some seconds, once; later runs take them from the cache.")
 
 
 @_kernel

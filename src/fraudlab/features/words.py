@@ -63,7 +63,7 @@ def describe_window(spec: Any, column: str, window: str) -> Words:
     this, same, whose = _entity(spec.by)
     within = f"within {duration(window)}"
     over = f"over {duration(window)}"
-    during = f"in the last {duration(window)}"
+    during = f"in the last {duration(window).removeprefix('1 ')}"
     if spec.delay:
         within = over = f"over {duration(window)} that ended {duration(spec.delay)} ago"
         during = f"in the {duration(window)} that ended {duration(spec.delay)} ago"

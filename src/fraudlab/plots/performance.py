@@ -200,7 +200,7 @@ def calibration(table: pd.DataFrame, labels: Mapping[str, str] | None = None) ->
     figure = picture(3.5, title, width=WIDTH if len(stages) > 1 else 4.6)
     panels = np.atleast_1d(figure.subplots(1, len(stages), sharex=True, sharey=True))
     top = float(min(1, 1.1 * max(table["mean_predicted"].max(), table["high"].max(), 0.01)))
-    ticks = [tick for tick in (0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1) if tick <= top]
+    ticks = [tick for tick in (0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 1) if tick <= top]
     for ax, stage in zip(panels, stages):
         bins = table[table["stage"] == stage].sort_values("mean_predicted")
         ax.plot([0, top], [0, top], color=PALE, linewidth=1)
@@ -316,11 +316,10 @@ def tiers(table: pd.DataFrame) -> Picture:
         hidden = small_cells(counts)
         shares[column] = np.where(hidden, np.nan, counts / max(counts.sum(), 1))
         said[column] = ["not shown (few)" if hide else share(value) for hide, value in zip(hidden, shares[column])]
-    top = len(upward) - 1
-    title = (
-        f"The highest tier holds {said['transactions'][top]} of the payments and {said['frauds'][top]} of the frauds"
-    )
-    if "not" in said["transactions"][top] + said["frauds"][top]:
+    top = int(np.flatnonzero(upward["transactions"] > 0)[-1])
+    payments, frauds = said["transactions"][top], said["frauds"][top]
+    title = f"Tier '{upward['tier'][top]}' holds {payments} of the payments and {frauds} of the frauds"
+    if "not" in payments + frauds:
         title = "How payments and frauds spread over the decision tiers"
     figure = picture(0.95 + 0.42 * len(upward), title)
     for ax, column, colour in zip(figure.subplots(1, 2, sharey=True), ("transactions", "frauds"), (MUTED, RED)):
@@ -437,7 +436,7 @@ def metric_intervals(
         ax.xaxis.set_major_locator(MaxNLocator(4))
         if metric not in (*_PLAIN, *_FINE, *_MONEY):
             percent_axis(ax.xaxis)
-        ax.margins(x=0.12)
+        ax.margins(x=0.18)
         said.append(f"{METRIC_LABELS.get(metric, metric)}: {', '.join(words)}")
     for ax in panels[len(present) :]:
         ax.set_visible(False)

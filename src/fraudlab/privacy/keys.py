@@ -1,8 +1,8 @@
 """Keys by purpose, and Parquet encryption that stands on them.
 
-A key has a name that says what it is for (`features`, `identity`, `pseudonym`, `manifest`) and an id, a fingerprint that
-may be written down. Data files are encrypted under keys of their own, which lie in the file wrapped by the named key
-(Parquet modular encryption), so a key never touches the data itself.
+A key has a name that says what it is for (`features`, `identity`, `pseudonym`, `manifest`) and an id, a fingerprint
+that may be written down. Every Parquet file is encrypted under a key of its own, which lies in the file wrapped by the
+named key (Parquet modular encryption).
 """
 
 from __future__ import annotations

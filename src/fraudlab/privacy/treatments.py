@@ -70,7 +70,9 @@ def pseudonymise(values: pd.Series, key: bytes, namespace: str, *, form: str = "
     (True, 32, True)
     """
     if len(key) < 32:
-        raise InputError(f"pseudonymise: the key must have at least 32 bytes; found {len(key)}; use a key of the project")
+        raise InputError(
+            f"pseudonymise: the key must have at least 32 bytes; found {len(key)}; use a key of the project"
+        )
     if form not in FORMS:
         raise InputError(f"pseudonymise: unknown form '{form}'; {did_you_mean(form, FORMS)}")
     if pd.api.types.is_float_dtype(values.dtype):

@@ -62,10 +62,10 @@ class Vault:
         if dataset not in held:
             hint = did_you_mean(dataset, held) if held else "the vault is empty; run `fraudlab ingest` first"
             raise InputError(f"vault: no data set '{dataset}'; {hint}")
-        text = (self.root / dataset / "manifest.json").read_text(encoding="utf-8", errors="replace")
+        data = (self.root / dataset / "manifest.json").read_bytes()
         damaged = DamagedError(f"data set {dataset}: its manifest is damaged; ingest it again or restore a backup")
         try:
-            manifest = json.loads(text)
+            manifest = json.loads(data)
             needed, seal = manifest["keys"][SEAL_KEY], manifest["seal"]
         except (ValueError, KeyError, TypeError):
             raise damaged from None
@@ -74,7 +74,7 @@ class Vault:
                 f"data set {dataset}: was made with another key '{SEAL_KEY}' (id {needed}) than the key directory "
                 "holds; restore the keys from their backup"
             )
-        if _text(manifest) != text or not hmac.compare_digest(str(seal), self._seal(manifest)):
+        if _text(manifest) != data or not hmac.compare_digest(str(seal).encode(), self._seal(manifest).encode()):
             raise damaged
         return manifest
 
@@ -109,7 +109,7 @@ class Vault:
                 }
                 manifest["seal"] = self._seal(manifest)
                 fresh = folder / f".manifest-{version}"
-                write_private(fresh, _text(manifest).encode())
+                write_private(fresh, _text(manifest))
                 os.replace(fresh, folder / "manifest.json")
                 sync_folder(folder)
             except BaseException as error:
@@ -200,7 +200,7 @@ class Vault:
         try:
             file = pq.ParquetFile(pa.BufferReader(data), decryption_properties=cipher.decryption())
             return file.read(columns=columns)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, ValueError):
             raise damaged from None
 
     def _write_part(self, version: Path, month: str, tables: Mapping[Kind, pd.DataFrame]) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class Vault:
         cipher = ParquetCipher(self.keys)
         files = {}
         for kind, frame in tables.items():
-            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+            table = pa.table({name: _arrow(frame[name]) for name in frame.columns})
             sink = pa.BufferOutputStream()
             with pq.ParquetWriter(
                 sink, table.schema, compression="zstd", encryption_properties=cipher.encryption(kind)
@@ -234,11 +234,18 @@ class Vault:
 
     def _seal(self, manifest: Mapping[str, Any]) -> str:
         body = {key: value for key, value in manifest.items() if key != "seal"}
-        return hmac.digest(self.keys.key(SEAL_KEY), _text(body).encode(), "sha256").hex()
+        return hmac.digest(self.keys.key(SEAL_KEY), _text(body), "sha256").hex()
 
 
-def _text(manifest: Mapping[str, Any]) -> str:
-    return json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def _arrow(values: pd.Series) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        moments = values.dt.tz_convert(None).to_numpy()
+        return pa.array(moments, type=pa.timestamp("us", tz="UTC"), from_pandas=True)
+    return pa.array(values, from_pandas=True)
+
+
+def _text(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _sha256(data: bytes) -> str:

@@ -106,7 +106,10 @@ def performance(e: Evidence) -> Section:
     if e.daily is None:
         blocks.append(not_available("daily.csv"))
     else:
-        caption = "Day by day. A perfect ranking cannot reach 100 % on days with fewer compromised cases than reviews."
+        caption = (
+            "Day by day. A perfect ranking stays below 100 % on days with fewer compromised cases than reviews; as "
+            "found cases leave the later days, a model can lie above it late in the period."
+        )
         blocks.append(Figure(plots.daily_precision(e.daily, e.labels), caption))
     return Section("performance", "Performance at the alert budget", blocks)
 

@@ -1,0 +1,248 @@
+"""Ingest: a raw table goes through its contract, is checked, treated and written to the vault, or refused as a whole.
+
+Raw values live in the memory of this one step. What leaves it is the treated table and, apart from it under another
+key, the identity table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fraudlab.config import RunConfig, Workspace
+from fraudlab.datasets.contracts import Contract, ContractColumn, load_contract
+from fraudlab.datasets.readers import read_source, source_digest, spoken
+from fraudlab.privacy import treatments
+from fraudlab.privacy.keys import KeyDirectory, KeyUnavailableError
+from fraudlab.privacy.scan import SHORTEST
+from fraudlab.privacy.vault import DamagedError, Kind, Vault
+from fraudlab.schema import BY_NAME, InputError, conform, sort_transactions, utc
+
+PSEUDONYM_KEY = "pseudonym"
+
+
+def ingest(
+    config: RunConfig, workspace: Workspace, *, now: pd.Timestamp | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Bring a config's data set through its contract into the vault, or refuse it with nothing written.
+
+    Parameters
+    ----------
+    config : names the source, the contract and, for simulated payments, the seed.
+    workspace : whose vault and keys are used.
+    now : event times after it are refused. Default: the clock for a file; simulated payments may lie in the future.
+    force : treat and write again even when nothing has changed, and even when the held data set was made with keys that
+        are no longer here (its pseudonyms then change).
+
+    Returns
+    -------
+    The data set's manifest, with `reused` true when source, contract, treatments and keys are those of the held one.
+
+    Raises
+    ------
+    InputError : the source or the contract is unreadable, or the table breaks a rule; every problem in a line.
+    KeyUnavailableError : the held data set was made with keys that are not here, and `force` is not set.
+    """
+    dataset = config.dataset
+    contract = load_contract(dataset.contract)
+    vault = Vault(workspace.vault, KeyDirectory(workspace.keys))
+    made_from = {
+        "source_digest": source_digest(dataset, config.seed),
+        "contract_digest": contract.digest,
+        "treatments_version": treatments.VERSION,
+    }
+    held = None if force else _held(vault, dataset.name)
+    if held is not None and all(held.get(key) == value for key, value in made_from.items()):
+        return held | {"reused": True}
+    source = read_source(dataset, contract, config.seed)
+    if source.digest != made_from["source_digest"]:
+        raise InputError(f"{dataset.name}: the file changed while it was read; try again when its export has ended")
+    moment = utc(now, "now") if now is not None else pd.Timestamp.now("UTC") if dataset.source == "file" else None
+    raw = _checked(source.frame, contract, moment, dataset.name)
+    features = _treated(raw, contract, vault.keys.key(PSEUDONYM_KEY))
+    identity = _identities(raw, features, contract)
+    features = features.reset_index(drop=True)
+    facts = {
+        "dataset": dataset.name,
+        "source": source.description,
+        **made_from,
+        "digest": content_digest(features, [c.name for c in contract.columns if c.treatment == "pseudonymise"]),
+        "created": pd.Timestamp.now("UTC").isoformat(timespec="seconds"),
+        "rows": len(features),
+        "keys": {PSEUDONYM_KEY: vault.keys.key_ids()[PSEUDONYM_KEY]},
+        "purposes": {name: purpose.model_dump() for name, purpose in contract.purposes.items()},
+        "columns": _described(contract),
+        "dropped": [{"column": name, "non_null": n} for name, n in source.undeclared.items()],
+    }
+    return vault.write(dataset.name, _by_month(features, identity), facts) | {"reused": False}
+
+
+def raw_identifiers(config: RunConfig) -> list[str]:
+    """Return the raw identifiers of a config's source, for a search of what was written; never write them anywhere.
+
+    All different values of columns that are pseudonymised or kept as identity only, from six characters on: shorter
+    ones are found by chance.
+    """
+    contract = load_contract(config.dataset.contract)
+    frame = read_source(config.dataset, contract, config.seed).frame
+    hidden = [c.name for c in contract.columns if c.treatment in ("pseudonymise", "drop") and c.type != "date"]
+    values = {str(value) for name in hidden for value in frame[name].dropna().unique().tolist()}
+    return sorted(value for value in values if len(value) >= SHORTEST)
+
+
+def content_digest(frame: pd.DataFrame, pseudonymised: list[str]) -> str:
+    """Return the sha-256 of what a table says, equal on every machine for equal raw data and treatments.
+
+    Pseudonyms count by who equals whom (numbered by first appearance), so another key gives the same digest, and no
+    identifier enters it.
+
+    >>> a = pd.DataFrame({"who": pd.Series(["x", "y", "x"], dtype="str"), "amount": [1.0, 2.0, 3.0]})
+    >>> b = a.assign(who=pd.Series(["7f", "02", "7f"], dtype="str"))
+    >>> content_digest(a, ["who"]) == content_digest(b, ["who"]), content_digest(a, []) == content_digest(b, [])
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for name in sorted(frame.columns):
+        values = frame[name]
+        digest.update(f"{name}\0{values.dtype}\0".encode())
+        if isinstance(values.dtype, pd.DatetimeTZDtype):
+            digest.update(values.dt.as_unit("us").astype("int64").to_numpy().tobytes())
+        elif pd.api.types.is_bool_dtype(values.dtype):
+            digest.update(values.to_numpy(dtype="int8", na_value=-1).tobytes())
+        elif pd.api.types.is_float_dtype(values.dtype):
+            numbers = values.to_numpy(dtype="float64")
+            # One bit pattern for every NaN, one for every zero.
+            digest.update((np.where(np.isnan(numbers), np.nan, numbers) + 0.0).tobytes())
+        elif pd.api.types.is_integer_dtype(values.dtype) and name not in pseudonymised:
+            digest.update(values.to_numpy(dtype="int64").tobytes())
+        else:
+            codes, different = pd.factorize(values)
+            digest.update(codes.astype("int64").tobytes())
+            if name not in pseudonymised:
+                for text in map(str, different.tolist()):
+                    digest.update(f"{len(text)}:{text}".encode())
+    return digest.hexdigest()
+
+
+def _held(vault: Vault, name: str) -> dict[str, Any] | None:
+    """Return the manifest of a data set that can be used as it is; None when there is none or it is damaged."""
+    if name not in vault.datasets():
+        return None
+    try:
+        manifest = vault.manifest(name)
+        usable = vault.intact(name)
+    except DamagedError:
+        return None
+    except KeyUnavailableError as error:
+        raise KeyUnavailableError(_other_keys(name, vault) + f" ({error})") from None
+    present = vault.keys.key_ids()
+    if any(present.get(key) != made_with for key, made_with in manifest["keys"].items()):
+        raise KeyUnavailableError(_other_keys(name, vault))
+    return manifest if usable else None
+
+
+def _other_keys(name: str, vault: Vault) -> str:
+    return (
+        f"{name}: the vault holds this data set under keys that are not here, and other keys would give every customer "
+        f"another pseudonym; restore the keys, or begin anew with force=True or by removing {vault.root / name}"
+    )
+
+
+def _checked(frame: pd.DataFrame, contract: Contract, now: pd.Timestamp | None, where: str) -> pd.DataFrame:
+    """Return the raw table in canonical form, or refuse it in the source's words."""
+    event_time = frame["event_time"]
+    delayed = contract.label_delay_days is not None and "is_fraud" in frame
+    if delayed and isinstance(event_time.dtype, pd.DatetimeTZDtype):
+        known = event_time + pd.Timedelta(days=contract.label_delay_days)
+        frame = frame.assign(label_time=known.where(frame["is_fraud"].notna()))
+    try:
+        return conform(frame, now=now, where=where)
+    except InputError as error:
+        names = {column.name: spoken(column) for column in contract.columns}
+        lines = [
+            re.sub(r"column '(\w+)'", lambda found: names.get(found[1], found[0]), line, count=1)
+            for line in str(error).split("\n")
+        ]
+        raise InputError("\n".join(lines)) from None
+
+
+def _treated(raw: pd.DataFrame, contract: Contract, key: bytes) -> pd.DataFrame:
+    """Return the columns that may be loaded, treated, in canonical order and in the total order, with raw's index."""
+    last_day = raw["event_time"].iloc[-1].tz_localize(None).normalize()
+    treated = {column.name: _treat(raw[column.name], column, key, last_day) for column in contract.columns}
+    if "label_time" in raw:
+        treated["label_time"] = raw["label_time"]
+    order = [name for name in (*BY_NAME, *contract.extras) if treated.get(name) is not None]
+    features = pd.DataFrame({name: treated[name] for name in order})
+    if any(column.name == "transaction_id" and column.treatment != "keep" for column in contract.columns):
+        # The total order is that of what a loader sees.
+        features = sort_transactions(features.assign(_row=features.index)).set_index("_row").rename_axis(None)
+    return features
+
+
+def _treat(values: pd.Series, column: ContractColumn, key: bytes, last_day: pd.Timestamp) -> pd.Series | None:
+    match column.treatment, column.how:
+        case "keep", _:
+            return values
+        case "pseudonymise", _:
+            return treatments.pseudonymise(values, key, column.name, form=column.form)
+        case "generalise", "grid":
+            return treatments.grid(values, column.step)
+        case "generalise", "prefix":
+            return treatments.prefix(values, column.characters)
+        case "generalise", "age-band":
+            return treatments.age_band(values, pd.Timestamp(column.reference) if column.reference else last_day)
+        case _:
+            return None
+
+
+def _identities(raw: pd.DataFrame, features: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the raw identity columns beside the pseudonym they belong to, row by row."""
+    known = {f"raw_{column.source}": raw[column.name].astype("str") for column in contract.identities}
+    return pd.DataFrame({"customer_id": features["customer_id"], **known}, index=features.index)
+
+
+def _by_month(features: pd.DataFrame, identity: pd.DataFrame) -> Iterator[tuple[str, dict[Kind, pd.DataFrame]]]:
+    """Cut the ordered table into calendar months (UTC); of the identities each different one stays once a month."""
+    months = features["event_time"].dt.tz_localize(None).to_numpy().astype("datetime64[M]")
+    starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
+    for start, end in zip(starts, [*starts[1:], len(months)]):
+        tables: dict[Kind, pd.DataFrame] = {"features": features.iloc[start:end]}
+        if identity.shape[1] > 1:
+            tables["identity"] = identity.iloc[start:end].drop_duplicates(ignore_index=True)
+        yield str(months[start]), tables
+
+
+def _described(contract: Contract) -> list[dict[str, Any]]:
+    """Describe what became of each declared column, for manifest and report."""
+    columns = [
+        {
+            "name": column.name,
+            "source": column.source,
+            "type": BY_NAME[column.name].kind if column.name in BY_NAME else column.type,
+            "treatment": column.treatment if column.in_features else "identity",
+            "how": column.how,
+            "identity": column.identity,
+            "purposes": list(column.purposes),
+            "meaning": column.meaning,
+        }
+        for column in contract.columns
+    ]
+    label = next((column for column in columns if column["name"] == "is_fraud"), None)
+    if label is not None and contract.label_delay_days is not None:
+        days = f"{contract.label_delay_days:g}"
+        columns.append(
+            {
+                **label,
+                "name": "label_time",
+                "source": "",
+                "type": "time",
+                "meaning": f"when the label became known: a fixed {days} days after the transaction",
+            }
+        )
+    return columns

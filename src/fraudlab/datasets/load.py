@@ -1,0 +1,224 @@
+"""Loading: what a purpose may see of a data set, as it was known at a moment, and tables that describe it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fraudlab.config import Workspace
+from fraudlab.privacy.keys import KeyDirectory
+from fraudlab.privacy.vault import Vault
+from fraudlab.schema import InputError, as_known_at, did_you_mean, refuse, require_columns, utc
+
+MATURITY_DAYS = 180
+
+
+def load_transactions(
+    dataset: str,
+    *,
+    purpose: str,
+    as_of: pd.Timestamp | None = None,
+    columns: list[str] | None = None,
+    workspace: Workspace | None = None,
+) -> pd.DataFrame:
+    """Load the transactions of a data set: only what the purpose allows, only what was known then.
+
+    Parameters
+    ----------
+    dataset : its name in the vault.
+    purpose : one of the contract's purposes; decides the columns.
+    as_of : a moment with a time zone; rows before it, labels known by then. None: everything held.
+    columns : fewer columns than the purpose allows; asking for others is refused.
+    workspace : default: the project around the working folder.
+
+    Returns
+    -------
+    Canonical transactions (`fraudlab.schema.COLUMNS`) in the total order with index 0..n-1.
+
+    Raises
+    ------
+    InputError : unknown data set, purpose or column; a column this purpose may not see, with the purposes that may.
+    FraudlabError : a file of the vault is damaged, or its key is not here.
+    """
+    vault = _vault(workspace)
+    manifest = vault.manifest(dataset)
+    allowed = allowed_columns(manifest, purpose)
+    wanted = allowed if columns is None else columns
+    refuse(_denied(manifest, purpose, allowed, wanted))
+    moment = None if as_of is None else utc(as_of, "as_of")
+    read = {*wanted, *({"event_time", "label_time"} & set(allowed) if moment is not None else ())}
+    frame = vault.read(dataset, columns=[name for name in allowed if name in read], before=moment)
+    frame = as_known_at(frame, moment)
+    return frame[[name for name in allowed if name in wanted]]
+
+
+def allowed_columns(manifest: dict[str, Any], purpose: str) -> list[str]:
+    """Return the loadable columns a purpose allows, in the order of the table."""
+    if purpose not in manifest["purposes"]:
+        raise InputError(f"purpose: unknown '{purpose}'; {did_you_mean(purpose, manifest['purposes'])}")
+    allowed = {column["name"] for column in manifest["columns"] if purpose in column["purposes"]}
+    return [name for name in _loadable(manifest) if name in allowed]
+
+
+def dataset_facts(
+    dataset: str, purpose: str, as_of: pd.Timestamp | None = None, workspace: Workspace | None = None
+) -> dict[str, Any]:
+    """Describe a data set as a purpose may see it: counts, columns with treatment and purposes, what was dropped.
+
+    Returns
+    -------
+    dict, ready for JSON: dataset, source, rows, customers, merchants (None where the purpose sees no merchant), first,
+    last, frauds, labelled, unlabelled, fraud_rate (frauds / labelled; 0 where none is labelled), digest,
+    contract_digest, columns, dropped, purpose, purpose_columns, label_delay_days (median, p90, max; None where none is
+    labelled).
+    """
+    vault = _vault(workspace)
+    manifest = vault.manifest(dataset)
+    allowed = allowed_columns(manifest, purpose)
+    needed = ("event_time", "customer_id", "merchant_id", "is_fraud", "label_time")
+    frame = load_transactions(
+        dataset,
+        purpose=purpose,
+        as_of=as_of,
+        columns=[name for name in needed if name in allowed],
+        workspace=workspace,
+    )
+    labels = _labels(frame)
+    labelled, frauds = int(labels.notna().sum()), int(labels.sum())
+    told = ("name", "type", "treatment", "purposes", "meaning")
+    return {
+        "dataset": dataset,
+        "source": manifest["source"],
+        "rows": len(frame),
+        "customers": int(frame["customer_id"].nunique()),
+        "merchants": int(frame["merchant_id"].nunique()) if "merchant_id" in frame else None,
+        "first": frame["event_time"].min().isoformat() if len(frame) else None,
+        "last": frame["event_time"].max().isoformat() if len(frame) else None,
+        "frauds": frauds,
+        "labelled": labelled,
+        "unlabelled": len(frame) - labelled,
+        "fraud_rate": frauds / labelled if labelled else 0.0,
+        "digest": manifest["digest"],
+        "contract_digest": manifest["contract_digest"],
+        "columns": [{key: column[key] for key in told} for column in manifest["columns"]],
+        "dropped": manifest["dropped"],
+        "purpose": purpose,
+        "purpose_columns": allowed,
+        "label_delay_days": _delay_facts(frame),
+    }
+
+
+def daily_volume(transactions: pd.DataFrame) -> pd.DataFrame:
+    """Count transactions, known frauds, amount and known labels per day (UTC); days without any are rows of zeros.
+
+    Returns
+    -------
+    DataFrame: day (YYYY-MM-DD), transactions, frauds, amount, labelled; a row for every day from the first to the last.
+
+    >>> daily_volume(pd.DataFrame({"event_time": pd.to_datetime(["2026-01-01", "2026-01-03"], utc=True),
+    ...                            "amount": [1.5, 2.0], "is_fraud": pd.array([True, None], "boolean")}))
+              day  transactions  frauds  amount  labelled
+    0  2026-01-01             1       1     1.5         1
+    1  2026-01-02             0       0     0.0         0
+    2  2026-01-03             1       0     2.0         0
+    """
+    require_columns(transactions, ["event_time", "amount"], where="daily_volume")
+    labels = _labels(transactions)
+    days = transactions["event_time"].dt.floor("D")
+    table = (
+        pd.DataFrame(
+            {
+                "day": days,
+                "transactions": 1,
+                "frauds": labels.fillna(False).astype("int64"),
+                "amount": transactions["amount"],
+                "labelled": labels.notna().astype("int64"),
+            }
+        )
+        .groupby("day")
+        .sum()
+    )
+    if len(table):
+        table = table.reindex(pd.date_range(table.index[0], table.index[-1], freq="D", name="day"), fill_value=0)
+    table.insert(0, "day", table.index.strftime("%Y-%m-%d").astype("str"))
+    return table.reset_index(drop=True)
+
+
+def label_maturity(transactions: pd.DataFrame) -> pd.DataFrame:
+    """Table the share of labels that are known so many days after the event.
+
+    Returns
+    -------
+    DataFrame: days_since_event (0, 1, ... up to the longest delay seen, at most 180), share_known.
+
+    Notes
+    -----
+    At d days only transactions at least d days old at the latest moment seen count, so that young ones do not make the
+    labels look slower than they are. NaN where none is old enough.
+
+    >>> t = pd.to_datetime(["2026-01-01", "2026-01-01", "2026-01-05"], utc=True)
+    >>> known = pd.to_datetime(["2026-01-02", "2026-01-04", None], utc=True)
+    >>> table = label_maturity(pd.DataFrame({"event_time": t, "label_time": known}))
+    >>> [round(share, 2) for share in table["share_known"]]
+    [0.0, 0.5, 0.5, 1.0]
+    """
+    require_columns(transactions, ["event_time", "label_time"], where="label_maturity")
+    event, known = transactions["event_time"], transactions["label_time"]
+    delays = ((known - event) / pd.Timedelta(days=1)).to_numpy()
+    latest = max((moment for moment in (event.max(), known.max()) if moment is not pd.NaT), default=pd.NaT)
+    ages = np.sort(((latest - event) / pd.Timedelta(days=1)).to_numpy())
+    there = ~np.isnan(delays)
+    waited = np.sort(delays[there])
+    longest = int(min(np.ceil(waited[-1]), MATURITY_DAYS)) if len(waited) else 0
+    days = np.arange(longest + 1)
+    # Known after at most d days, less those that are not d days old (all known ones of them were known by then).
+    young = np.sort(((latest - event)[there] / pd.Timedelta(days=1)).to_numpy())
+    by_then = np.searchsorted(waited, days, side="right") - np.searchsorted(young, days, side="left")
+    old_enough = len(ages) - np.searchsorted(ages, days, side="left")
+    share = np.full(len(days), np.nan)
+    np.divide(by_then, old_enough, out=share, where=old_enough > 0)
+    return pd.DataFrame({"days_since_event": days, "share_known": share})
+
+
+def _vault(workspace: Workspace | None) -> Vault:
+    workspace = workspace or Workspace.here()
+    return Vault(workspace.vault, KeyDirectory(workspace.keys))
+
+
+def _loadable(manifest: dict[str, Any]) -> list[str]:
+    return list(manifest["parts"][0]["files"]["features"]["schema"])
+
+
+def _denied(manifest: dict[str, Any], purpose: str, allowed: list[str], wanted: list[str]) -> list[str]:
+    purposes = {column["name"]: column["purposes"] for column in manifest["columns"]}
+    loadable = _loadable(manifest)
+    problems = []
+    for name in wanted:
+        if name in allowed:
+            continue
+        if name in loadable:
+            problems.append(
+                f"columns: '{name}' is not allowed for purpose '{purpose}'; it is for: {', '.join(purposes[name])}"
+            )
+        elif name in purposes:
+            problems.append(f"columns: '{name}' is kept in the identity file only; no purpose loads it from here")
+        else:
+            problems.append(f"columns: no column '{name}'; {did_you_mean(name, allowed)}")
+    return problems
+
+
+def _labels(transactions: pd.DataFrame) -> pd.Series:
+    """Return `is_fraud`, or no known label at all where there is no such column."""
+    if "is_fraud" in transactions:
+        return transactions["is_fraud"].astype("boolean")
+    return pd.Series(pd.NA, index=transactions.index, dtype="boolean")
+
+
+def _delay_facts(frame: pd.DataFrame) -> dict[str, float | None]:
+    if "label_time" not in frame:
+        return {"median": None, "p90": None, "max": None}
+    delays = ((frame["label_time"] - frame["event_time"]) / pd.Timedelta(days=1)).dropna()
+    found = delays.quantile([0.5, 0.9, 1.0]).round(3).tolist() if len(delays) else [None] * 3
+    return dict(zip(("median", "p90", "max"), found))
