@@ -228,7 +228,7 @@ def load_config(path: str | Path, **changes: Any) -> RunConfig:
 
 
 def explain_validation(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Turn pydantic's findings into one sentence each, naming the key and, for an unknown one, the nearest valid key."""
+    """Turn pydantic's findings into one sentence each, naming the key and, for an unknown one, the nearest valid."""
     lines = []
     for finding in error.errors(include_url=False):
         where = [str(part) for part in finding["loc"]]

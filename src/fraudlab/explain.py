@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fraudlab.features.words import one_or_none
 from fraudlab.models import FittedModel, feature_matrix
 from fraudlab.schema import InputError, did_you_mean
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 BASE = "base"
 # Feature groups that count bad signs: to have none of them is no reason for suspicion.
-BAD_SIGNS = ("known fraud", "authentication")
+BAD_SIGNS = ("known fraud", "authentication", "trial payments")
 
 
 def contributions(model: FittedModel, X: pd.DataFrame) -> pd.DataFrame:
@@ -237,7 +238,8 @@ def _sayer(word: Any, whole_amounts: bool) -> Callable[[float], str]:
             return "" if word.kind == "flag" else f"Not known for this payment: {meaning[:1].lower()}{meaning[1:]}"
         if value == 0 and only_if_present:
             return ""
-        sentence = word.template.replace("{value}", format_value(value, word.kind, whole_amounts=whole_amounts))
+        template = one_or_none(word.template, round(value)) if word.kind == "count" and value < 1.5 else word.template
+        sentence = template.replace("{value}", format_value(value, word.kind, whole_amounts=whole_amounts))
         return f"{sentence[:1].upper()}{sentence[1:]}"
 
     return say

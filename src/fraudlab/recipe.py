@@ -206,22 +206,22 @@ def _check(check: str, required: str, found: float, passed: bool) -> dict[str, A
 def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
     """Rank every feature by how well it alone orders the frauds of the training part (AUC ROC, whichever direction).
 
-    Missing values rank lowest. Columns: feature, auc_roc, missing, meaning; best first.
+    Missing values rank lowest. Columns: feature, label, auc_roc, missing; best first.
     """
     from scipy.stats import rankdata
 
     part = prepared.rows("refit")
     y = part["y"].astype(bool)
     frauds, genuine = int(y.sum()), int((~y).sum())
-    meaning = prepared.feature_set.describe().set_index("column")["meaning"]
+    label = prepared.feature_set.describe().set_index("column")["label"]
     rows = []
     for name in part["features"].columns:
         values = part["features"][name].to_numpy(dtype=float)
         missing = np.isnan(values)
         ranks = rankdata(np.where(missing, -np.inf, values))
         auc = (ranks[y].sum() - frauds * (frauds + 1) / 2) / (frauds * genuine)
-        rows.append((name, max(auc, 1 - auc), missing.mean(), meaning.get(name, "")))
-    table = pd.DataFrame(rows, columns=["feature", "auc_roc", "missing", "meaning"])
+        rows.append((name, label[name], max(auc, 1 - auc), missing.mean()))
+    table = pd.DataFrame(rows, columns=["feature", "label", "auc_roc", "missing"])
     return table.sort_values(["auc_roc", "feature"], ascending=[False, True], ignore_index=True)
 
 
@@ -258,6 +258,28 @@ def model_facts(models: Mapping[str, FittedModel], candidate: str) -> list[dict[
         }
         for name in names
     ]
+
+
+def models_overview(models: Mapping[str, FittedModel]) -> pd.DataFrame:
+    """Lay the fitted models out side by side: what each learnt from, how it was fitted, its settings in one line."""
+    rows = []
+    for name, model in models.items():
+        settings = model.facts["params"]
+        listed = settings["rules"] if "rules" in settings else [f"{key} = {value}" for key, value in settings.items()]
+        calibration = model.facts["calibration"] or {"rows": 0, "frauds": 0}
+        rows.append(
+            {
+                "model": MODEL_LABELS.get(name, name),
+                "payments": model.facts["rows"],
+                "frauds": model.facts["frauds"],
+                "features": model.facts["features"],
+                "trees": model.facts.get("trees"),
+                "calibrated on": f"{calibration['rows']:,} payments, {calibration['frauds']:,} frauds",
+                "seconds": model.facts["seconds"],
+                "settings": "; ".join(listed),
+            }
+        )
+    return pd.DataFrame(rows).astype({"trees": "Int64"})
 
 
 def alert_examples(

@@ -64,8 +64,8 @@ class Package:
         -------
         A row for each of `X`, with its index: score (uncalibrated, ranks), risk (calibrated probability, NaN for a
         model without calibrator), tier (ordered: low < elevated < high < severe), action, reasons (a list of at most
-        three sentences, empty for tier low). Tiers are cut on the score: calibration ties scores, and a tie at a threshold
-            would waste alerts.
+        three sentences, empty for tier low). Tiers are cut on the score: calibration ties scores, and a tie at a
+        threshold would waste alerts.
 
         Raises
         ------

@@ -118,16 +118,20 @@ def _read_csv(path: Path) -> pa.Table:
     undecodable = InputError(f"{path.name}: is not UTF-8 text; export it as UTF-8")
     try:
         with pa.input_stream(str(path)) as stream:
-            first = stream.read(1 << 20).decode("utf-8-sig", errors="ignore").split("\n", 1)[0]
+            start = stream.read(1 << 20).decode("utf-8-sig", errors="ignore")
+        first = start.partition("\n")[0]
         if "\0" in first:
             raise undecodable
         delimiter = max(DELIMITERS, key=first.count)
         names = next(csv.reader([first.rstrip("\r")], delimiter=delimiter), [])
+        rows = start.partition("\n")[2].strip()
     except (pa.ArrowException, OSError):
         raise InputError(f"{path.name}: cannot be read or unpacked; write it again at the source") from None
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{path.name}: column names must differ; found {', '.join(repeated)} repeated; rename them")
+    if not rows:
+        raise InputError(f"{path.name}: has a header and no rows; check the export and its filter")
     ragged = 0
 
     def count(row: pa.csv.InvalidRow) -> str:

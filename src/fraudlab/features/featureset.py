@@ -110,7 +110,11 @@ class FeatureSet:
         return pd.DataFrame(found, index=transactions.index, columns=list(self.columns), copy=False)
 
     def describe(self) -> pd.DataFrame:
-        """Return a row per column: column, group (of reasons), meaning, template (with `{value}`), kind (of value)."""
+        """Return a row per column: its words, all text.
+
+        Columns: column, label (short, for pictures), group (of reasons), meaning (a sentence), template (a reason, with
+        `{value}`), kind (of value).
+        """
         rows = [row for spec in self.specs for row in spec.describe()]
         return pd.DataFrame(rows, columns=list(Words._fields)).astype("str")
 

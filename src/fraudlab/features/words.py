@@ -1,4 +1,4 @@
-"""What a feature means in words: the sentence for tables, the reason for investigators, its group and its kind.
+"""What a feature means in words: a label for pictures, the sentence for tables, the reason for investigators.
 
 A template's `{value}` is filled by `explain.format_value`, which adds the unit for the kinds days, speed and share.
 At most one reason per group is shown, so a group is what an investigator takes for one thought.
@@ -15,6 +15,7 @@ class Words(NamedTuple):
     """One row of `FeatureSet.describe()`."""
 
     column: str
+    label: str
     group: str
     meaning: str
     template: str
@@ -56,6 +57,24 @@ def duration(text: str) -> str:
     number = text.rstrip("".join(UNITS))
     unit = UNITS[text[len(number) :]]
     return f"{number} {unit}" if number == "1" else f"{number} {unit}s"
+
+
+def one_or_none(template: str, count: int) -> str:
+    """Return a count's template for one thing or none, in the grammar they need.
+
+    >>> one_or_none("{value} payments by this customer within 7 days", 1)
+    '{value} payment by this customer within 7 days'
+    >>> one_or_none("{value} known frauds at this merchant within 7 days", 0)
+    'No known frauds at this merchant within 7 days'
+    """
+    if count == 0:
+        return template.replace("{value}", "No", 1)
+    plurals = {"payments": "payment", "known frauds": "known fraud"} | {many: one for one, many, _ in _NOUNS.values()}
+    for many, one in plurals.items():
+        for which in ("{value} ", "{value} different "):
+            if template.startswith(f"{which}{many} "):
+                return f"{{value}} {one} {template.removeprefix(f'{which}{many} ')}"
+    return template
 
 
 def describe_window(spec: Any, column: str, window: str) -> Words:
@@ -122,7 +141,26 @@ def describe_window(spec: Any, column: str, window: str) -> Words:
             "share",
         ),
     }[spec.statistic]
-    return Words(column, _group(spec), _sentence(meaning), template, kind)
+    whom = " and ".join(noun(column)[0] for column in spec.by)
+    ended = f", ended {duration(spec.delay)} ago" if spec.delay else ""
+    label = f"{_short(spec.statistic, spec.value)}{which}, {whom}, {duration(window)}{ended}"
+    return Words(column, label, _group(spec), _sentence(meaning), template, kind)
+
+
+def _short(statistic: str, column: str | None) -> str:
+    value, plural, _ = noun(column or "")
+    return {
+        "count": "payments",
+        "total": f"{value} in total",
+        "mean": f"mean {value}",
+        "std": f"spread of the {value}",
+        "zscore": f"{value} against usual, z-score",
+        "ratio": f"{value} against usual, ratio",
+        "max_ratio": f"{value} against the largest",
+        "distinct": f"different {plural}",
+        "frauds": "known frauds",
+        "risk": "share of known fraud",
+    }[statistic]
 
 
 def describe_past(spec: Any, column: str) -> Words:
@@ -148,7 +186,15 @@ def describe_past(spec: Any, column: str) -> Words:
             "speed",
         ),
     }[spec.statistic]
-    return Words(column, _group(spec), _sentence(meaning), template, kind)
+    whom = " and ".join(noun(column)[0] for column in spec.by)
+    label = {
+        "is_new": f"new {value} for the {whom}",
+        "since_last": f"days since the {whom}'s previous payment",
+        "since_first": f"days since the {whom}'s first payment",
+        "distance": f"km from the {whom}'s previous place",
+        "speed": f"km/h from the {whom}'s previous place",
+    }[spec.statistic]
+    return Words(column, label, _group(spec), _sentence(meaning), template, kind)
 
 
 def describe_current(spec: Any, column: str) -> Words:
@@ -162,7 +208,15 @@ def describe_current(spec: Any, column: str) -> Words:
         "night": ("1 between 00:00 and 06:59 UTC, else 0", "at night", "flag"),
         "weekend": ("1 on Saturday and Sunday, UTC, else 0", "at the weekend", "flag"),
     }[spec.statistic]
-    return Words(column, _group(spec), _sentence(meaning), template, kind)
+    label = {
+        "value": value,
+        "cents": f"cents of the {value}",
+        "round": f"round {value}",
+        "hour": "hour of the day",
+        "night": "night",
+        "weekend": "weekend",
+    }[spec.statistic]
+    return Words(column, label, _group(spec), _sentence(meaning), template, kind)
 
 
 def _entity(by: tuple[str, ...]) -> tuple[str, str, str]:
@@ -200,6 +254,8 @@ def _group(spec: Any) -> str:
         return "place"
     if where and where[0].startswith("auth_"):
         return "authentication"
+    if where and where[0] == "amount":
+        return "trial payments"
     if {"device_id", "ip"} & {value, *by}:
         return "device and network"
     if spec.statistic == "since_first":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import html
 import json
@@ -28,6 +29,7 @@ SHORTEST = 6
 CASELESS_FROM = 8
 """Shorter needles must match in their own case."""
 
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile, pa.ArrowException)
 _STEP = 4 << 20
 _MASK = np.uint64((1 << 8 * SHORTEST) - 1)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -195,29 +197,19 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield str(path), data
         magic = data[:4]
-    if magic[:2] == b"\x1f\x8b":
-        with _unpackable(), gzip.open(path) as packed:
-            yield f"{path}!", packed.read()
-    elif magic == b"PK\x03\x04":
-        with _unpackable(), zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                yield f"{path}!{member}", archive.read(member)
-    elif magic == b"PAR1":
-        with _unpackable():
+    # What cannot be unpacked was searched as it is; nothing more can be said of it.
+    with contextlib.suppress(*_DAMAGED):
+        if magic[:2] == b"\x1f\x8b":
+            yield f"{path}!", gzip.decompress(path.read_bytes())
+        elif magic == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.namelist():
+                    with contextlib.suppress(*_DAMAGED):
+                        yield f"{path}!{member}", archive.read(member)
+        elif magic == b"PAR1":
             table = pq.ParquetFile(path).read()
             for name in table.column_names:
                 yield f"{path}!{name}", _column_bytes(table[name])
-
-
-class _unpackable:
-    """What cannot be unpacked was searched as it is; nothing more can be said of it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        damaged = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, pa.ArrowException)
-        return kind is not None and issubclass(kind, damaged)
 
 
 def _column_bytes(column: pa.ChunkedArray) -> bytes:
