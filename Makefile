@@ -40,7 +40,7 @@ run: setup ## simulate, ingest, explore, train, evaluate, explain, register, rep
 	@$(BIN)/fraudlab retrain --config $(CONFIG)
 
 test: setup ## run the tests (the same as CI; a few minutes)
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/python -m pytest -m "not slow"
 
@@ -48,7 +48,7 @@ test-long: setup ## run the slow, full-size tests too
 	@$(BIN)/python -m pytest
 
 lint: setup ## check floors, style and format; fix what can be fixed
-	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/lint-imports --no-cache
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/lint-imports --no-cache --no-logo
 
 handbook: setup ## the published transactions: our figures beside the book's (DATA=path/to/handbook.parquet)
 	@test -n "$(DATA)" || { echo "make handbook needs the published transactions: make handbook DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }

@@ -96,10 +96,13 @@ def retrain(
     """
     from rich.console import Console
 
+    from fraudlab.config import load_config
+
+    changes = _changes(change) | ({"as_of": as_of} if as_of else {})
+    load_config(config, **changes)  # refuse a typing error before the heavy imports below
     from fraudlab import workflow
 
     console = Console(stderr=as_json, highlight=False)
-    changes = _changes(change) | ({"as_of": as_of} if as_of else {})
     began = time.perf_counter()
     status = console.status("")
 

@@ -266,10 +266,11 @@ def _jsonable(value: Any) -> Any:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
+    """Write a text file for its owner only, under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        handle.write(text)
     os.replace(temporary, path)
 
 

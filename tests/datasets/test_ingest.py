@@ -455,7 +455,9 @@ def test_other_delimiters_packing_and_marks_are_read(place: Place) -> None:
     (place.root / "a.csv").write_text(said.to_csv(index=False, sep=";"), encoding="utf-8-sig")
     (place.root / "b.csv.gz").write_bytes(gzip.compress(said.to_csv(index=False).encode()))
     (place.root / "c.tsv").write_text(said.to_csv(index=False, sep="\t", lineterminator="\r\n"), newline="")
-    for name in ("a.csv", "b.csv.gz", "c.tsv"):
+    letters = said.assign(memo="Dear bank,\n" * 500)  # some megabytes: a reader's blocks end inside quotes
+    (place.root / "d.csv").write_text(letters.to_csv(index=False))
+    for name in ("a.csv", "b.csv.gz", "c.tsv", "d.csv"):
         assert ingest(place.of(place.root / name), place.workspace, now=NOW)["digest"] == expected, name
 
 

@@ -24,6 +24,7 @@ from fraudlab.explain import (
     reasons,
     shap_explanation,
 )
+from fraudlab.features.sets import CARD_V1
 from fraudlab.schema import InputError
 from fraudlab.training import FittedModel, fit_estimator, fit_rules
 
@@ -304,8 +305,28 @@ def test_what_is_absent_is_no_reason():
     table = pd.DataFrame([[1.0, 0.9, 0.8, 0.7, 0.6, -3.0]] * 2, columns=[*"abcde", "base"])
     X = pd.DataFrame([[0, 0.0, 0, 0, np.nan], [1, 0.25, 2, 3, 1]], columns=list("abcde"))
     assert reasons(table, X, words, top=5) == [
-        ["0 payments"],
+        ["No payments"],
         ["New device", "25 % fraud", "2 known frauds", "3 payments", "New country"],
+    ]
+
+
+def test_counts_of_one_keep_their_grammar():
+    words = CARD_V1.describe().set_index("column", drop=False)
+    names = [
+        "customer_id__count__7d",
+        "merchant_id__frauds__7d",
+        "device_id__customer_id__distinct__30d__with_current",
+        "customer_id__country__distinct__7d",
+    ]
+    table = pd.DataFrame([[0.4, 0.3, 0.2, 0.1, -3.0]], columns=[*names, "base"])
+    said = reasons(table, pd.DataFrame([[1, 1, 1, 1]], columns=names), words.loc[names].reset_index(drop=True), top=4)
+    assert said == [
+        [
+            "1 payment by this customer within 7 days",
+            "1 known fraud at this merchant within 7 days",
+            "1 customer on this device within 30 days",
+            "1 country by this customer within 7 days",
+        ]
     ]
 
 

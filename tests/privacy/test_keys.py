@@ -83,6 +83,7 @@ def test_wrapping_is_bound_to_key_name_and_bytes() -> None:
     key, secret = os.urandom(32), os.urandom(32)
     wrapped = wrap(key, secret, "features")
     assert unwrap(key, wrapped, "features") == secret
+    assert unwrap(key, wrap(key, secret, "identity"), "identity") == secret
     assert wrap(key, secret, "features") != wrapped, "a fresh nonce each time"
     flipped = bytearray(wrapped.encode())
     flipped[20] ^= 1

@@ -223,43 +223,42 @@ def versions(vault: Vault) -> list[str]:
     return [path.name for path in (vault.root / "demo").iterdir() if path.is_dir()]
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], int]:
+def end_at(monkeypatch: pytest.MonkeyPatch, at: int) -> list[str]:
     """Make the `at`-th call that touches the disk end the process; nothing can be cleaned up after that."""
-    done = 0
+    calls: list[str] = []
 
-    def ending(real: Callable) -> Callable:
+    def ending(name: str, real: Callable) -> Callable:
         def call(*arguments: object, **named: object) -> object:
-            nonlocal done
-            done += 1
-            if done == at:
+            calls.append(name)
+            if len(calls) == at:
                 raise Killed
             return real(*arguments, **named)
 
         return call
 
     for name in ("replace", "fsync", "open"):
-        monkeypatch.setattr(os, name, ending(getattr(os, name)))
+        monkeypatch.setattr(os, name, ending(name, getattr(os, name)))
     monkeypatch.setattr(vault_module.shutil, "rmtree", lambda *arguments, **named: None)
     monkeypatch.setattr(Path, "unlink", lambda *arguments, **named: None)
-    return lambda: done
+    return calls
 
 
 def test_a_kill_at_any_disk_operation_leaves_the_old_or_the_new(vault: Vault) -> None:
-    outcomes, at = [], 0
+    outcomes: list[float] = []
     while True:
-        at += 1
         with pytest.MonkeyPatch.context() as patch:
-            calls = count_calls(patch, at)
+            calls = end_at(patch, len(outcomes) + 1)
             with contextlib.suppress(Killed):
                 vault.write("demo", NEW, {})
-            if calls() < at:
-                break
         outcomes.append(vault.read("demo")["amount"].iloc[0])
         assert vault.intact("demo")
+        if len(calls) < len(outcomes):
+            break
         if outcomes[-1] == 500.0:
             vault.write("demo", PARTS, {"rows": 100})
-    assert outcomes.count(1.0) >= 8
-    assert set(outcomes) == {1.0, 500.0}, "killed before the commit: the old; after it: the new"
+    assert calls.count("replace") == 1, "one step commits"
+    assert outcomes.index(500.0) == calls.index("replace") + 1, "killed before it: the old; after it: the new"
+    assert set(outcomes[calls.index("replace") + 1 :]) == {500.0}
     vault.write("demo", NEW, {})
     assert len(versions(vault)) == 1, "what killed writers left is removed"
 

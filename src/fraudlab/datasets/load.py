@@ -71,8 +71,8 @@ def dataset_facts(
     -------
     dict, ready for JSON: dataset, source, rows, customers, merchants (None where the purpose sees no merchant), first,
     last, frauds, labelled, unlabelled, fraud_rate (frauds / labelled; 0 where none is labelled), digest,
-    contract_digest, columns, dropped, purpose, purpose_columns, label_delay_days (median, p90, max; None where none is
-    labelled).
+    contract_digest, columns, dropped, purpose, purpose_meaning, basis (lawful basis the contract states), retention_days,
+    purpose_columns, label_delay_days (median, p90, max; None where none is labelled).
     """
     vault = _vault(workspace)
     manifest = vault.manifest(dataset)
@@ -88,6 +88,7 @@ def dataset_facts(
     labels = _labels(frame)
     labelled, frauds = int(labels.notna().sum()), int(labels.sum())
     told = ("name", "type", "treatment", "purposes", "meaning")
+    stated = manifest["purposes"][purpose]
     return {
         "dataset": dataset,
         "source": manifest["source"],
@@ -105,6 +106,9 @@ def dataset_facts(
         "columns": [{key: column[key] for key in told} for column in manifest["columns"]],
         "dropped": manifest["dropped"],
         "purpose": purpose,
+        "purpose_meaning": stated["meaning"],
+        "basis": stated["basis"],
+        "retention_days": stated["retention_days"],
         "purpose_columns": allowed,
         "label_delay_days": _delay_facts(frame),
     }
@@ -147,39 +151,57 @@ def daily_volume(transactions: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_maturity(transactions: pd.DataFrame) -> pd.DataFrame:
-    """Table the share of labels that are known so many days after the event.
+    """Table how many labels, and how many of the frauds, are known so many days after the event.
 
     Returns
     -------
-    DataFrame: days_since_event (0, 1, ... up to the longest delay seen, at most 180), share_known.
+    DataFrame: days_since_event (0, 1, ... up to the longest delay seen, at most 180), share_known (of all labels),
+    share_frauds_known (of the known frauds; NaN where none counts).
 
     Notes
     -----
-    At d days only transactions at least d days old at the latest moment seen count, so that young ones do not make the
-    labels look slower than they are. NaN where none is old enough.
+    Young transactions must not make labels look slower or faster than they are. At d days only those at least d days
+    old at the latest moment seen count for share_known; NaN where none is old enough. A fraud not reported yet cannot
+    be told from a genuine payment, so share_frauds_known counts frauds among transactions as old as the longest delay
+    of any fraud (or half the period, where that is shorter): their reports had time to arrive.
 
     >>> t = pd.to_datetime(["2026-01-01", "2026-01-01", "2026-01-05"], utc=True)
     >>> known = pd.to_datetime(["2026-01-02", "2026-01-04", None], utc=True)
-    >>> table = label_maturity(pd.DataFrame({"event_time": t, "label_time": known}))
-    >>> [round(share, 2) for share in table["share_known"]]
-    [0.0, 0.5, 0.5, 1.0]
+    >>> fraud = pd.array([True, True, None], dtype="boolean")
+    >>> table = label_maturity(pd.DataFrame({"event_time": t, "label_time": known, "is_fraud": fraud}))
+    >>> [round(share, 2) for share in table["share_known"]], table["share_frauds_known"].tolist()
+    ([0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0])
     """
     require_columns(transactions, ["event_time", "label_time"], where="label_maturity")
     event, known = transactions["event_time"], transactions["label_time"]
-    delays = ((known - event) / pd.Timedelta(days=1)).to_numpy()
     latest = max((moment for moment in (event.max(), known.max()) if moment is not pd.NaT), default=pd.NaT)
-    ages = np.sort(((latest - event) / pd.Timedelta(days=1)).to_numpy())
+    delays = ((known - event) / pd.Timedelta(days=1)).to_numpy()
+    age = ((latest - event) / pd.Timedelta(days=1)).to_numpy()
     there = ~np.isnan(delays)
-    waited = np.sort(delays[there])
-    longest = int(min(np.ceil(waited[-1]), MATURITY_DAYS)) if len(waited) else 0
+    longest = int(min(np.ceil(delays[there].max()), MATURITY_DAYS)) if there.any() else 0
     days = np.arange(longest + 1)
     # Known after at most d days, less those that are not d days old (all known ones of them were known by then).
-    young = np.sort(((latest - event)[there] / pd.Timedelta(days=1)).to_numpy())
-    by_then = np.searchsorted(waited, days, side="right") - np.searchsorted(young, days, side="left")
-    old_enough = len(ages) - np.searchsorted(ages, days, side="left")
-    share = np.full(len(days), np.nan)
-    np.divide(by_then, old_enough, out=share, where=old_enough > 0)
-    return pd.DataFrame({"days_since_event": days, "share_known": share})
+    by_then = _up_to(delays[there], days) - np.searchsorted(np.sort(age[there]), days, side="left")
+    old_enough = len(age) - np.searchsorted(np.sort(age), days, side="left")
+    fraud = there & _labels(transactions).fillna(False).to_numpy(dtype=bool)
+    if fraud.any():
+        fraud &= age >= min(delays[fraud].max(), age.max() / 2)
+    return pd.DataFrame(
+        {
+            "days_since_event": days,
+            "share_known": _share(by_then, old_enough),
+            "share_frauds_known": _share(_up_to(delays[fraud], days), np.full(len(days), fraud.sum())),
+        }
+    )
+
+
+def _up_to(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Count for each limit the values that do not exceed it."""
+    return np.searchsorted(np.sort(values), limits, side="right")
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
 def _vault(workspace: Workspace | None) -> Vault:

@@ -86,8 +86,7 @@ def pseudonymise(values: pd.Series, key: bytes, namespace: str, *, form: str = "
     codes: list[str | None] = []
     for value in different.tolist():
         normal = normalise(str(value))
-        digest = hmac.digest(subkey, normal.encode(), "sha256") if normal else b""
-        codes.append(digest[:PSEUDONYM_BYTES].hex() if normal else None)
+        codes.append(hmac.digest(subkey, normal.encode(), "sha256")[:PSEUDONYM_BYTES].hex() if normal else None)
     taken = pd.array(codes, dtype="str").take(places, allow_fill=True)
     return pd.Series(taken, index=values.index, name=values.name)
 
