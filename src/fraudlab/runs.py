@@ -301,7 +301,8 @@ def open_run(config: str | Path, run_dir: str | Path = "", as_of: str = "") -> R
 
 
 def begin(run: Run, project: Path, command: str) -> None:
-    """Start a run's folder: write what a run is made from: its config, its digests, its versions."""
+    """Start a run's folder with what the run is made from: its config, its digests, its versions."""
+    run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     raw = json.loads(run.config.model_dump_json(exclude_none=True))
     for key in ("path", "contract"):
         if key in raw["dataset"] and Path(raw["dataset"][key]).is_relative_to(run.workspace.root):

@@ -293,6 +293,17 @@ def test_row_order_does_not_matter_even_with_ties(block):
     pd.testing.assert_frame_equal(first, second, rtol=1e-9)
 
 
+@pytest.mark.parametrize("block", ["day", "entity"])
+def test_other_pseudonyms_give_the_same_figures_even_with_ties(block):
+    arguments = make()
+    arguments["score"] = np.round(arguments["score"])
+    names = {name: f"{number * 7919 % 1009:04d}" for number, name in enumerate(sorted(set(arguments["entity"])))}
+    renamed = arguments | {"entity": np.array([names[name] for name in arguments["entity"]])}
+    assert len(set(renamed["entity"])) == len(names)
+    first = evaluate(**arguments, k=7, n_boot=20, block=block)
+    pd.testing.assert_frame_equal(first, evaluate(**renamed, k=7, n_boot=20, block=block))
+
+
 def test_a_monotone_transform_changes_no_ranking_metric():
     arguments = make()
     changed = arguments | {"score": np.exp(3 * arguments["score"])}
@@ -356,7 +367,14 @@ def replicates(arguments: dict, block: np.ndarray, rename, n_boot: int, k: int) 
 
 def test_entity_replicates_equal_copied_entities():
     arguments = make(rows=500, entities=40)
-    block = pd.factorize(arguments["entity"], sort=True)[0]
+    # Blocks are numbered by first appearance, then by how often, then by the largest amount.
+    seen = (
+        pd.DataFrame(arguments)
+        .groupby("entity")
+        .agg(first=("event_time", "min"), rows=("y", "size"), largest=("amount", "max"))
+    )
+    numbers = {name: number for number, name in enumerate(seen.sort_values(["first", "rows", "largest"]).index)}
+    block = np.array([numbers[name] for name in arguments["entity"]])
 
     def rename(rows, copy):
         return rows | {"entity": np.array([f"{name}/{copy}" for name in rows["entity"]])}

@@ -71,8 +71,8 @@ def dataset_facts(
     -------
     dict, ready for JSON: dataset, source, rows, customers, merchants (None where the purpose sees no merchant), first,
     last, frauds, labelled, unlabelled, fraud_rate (frauds / labelled; 0 where none is labelled), digest,
-    contract_digest, columns, dropped, purpose, purpose_meaning, basis (lawful basis the contract states), retention_days,
-    purpose_columns, label_delay_days (median, p90, max; None where none is labelled).
+    contract_digest, columns, dropped, purpose, purpose_meaning, basis (the lawful basis that the contract states),
+    retention_days, purpose_columns, label_delay_days (median, p90, max; None where none is labelled).
     """
     vault = _vault(workspace)
     manifest = vault.manifest(dataset)

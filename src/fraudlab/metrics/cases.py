@@ -13,7 +13,11 @@ from fraudlab.schema import InputError
 
 @dataclass(frozen=True)
 class Data:
-    """The checked arguments as arrays; days and entities as codes into their sorted distinct values."""
+    """The checked arguments as arrays; days and entities as codes, the days in time order.
+
+    Entities are numbered by when they first appear (then by how often, then by their largest amount), not by their id:
+    another pseudonym key must give the same figures. Only entities alike in all three fall back on their id.
+    """
 
     y: np.ndarray
     score: np.ndarray
@@ -39,22 +43,38 @@ class Data:
         if time.tz is not None:
             time = time.tz_convert(None)
         days, day = np.unique(time.to_numpy().astype("datetime64[D]"), return_inverse=True)
-        code, entities = pd.factorize(entity, sort=True)
+        code, entities = _numbered(entity, time.as_unit("us").asi8, amount)
         return cls(
             y=y,
             score=score,
             day=day,
             days=pd.DatetimeIndex(days.astype("datetime64[us]"), tz="UTC"),
             entity=code,
-            entities=np.asarray(entities),
+            entities=entities,
             amount=amount,
             risk=risk,
         )
 
 
+def _numbered(entity: pd.Series, moment: np.ndarray, amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's entity number and the entities in that order."""
+    code, entities = pd.factorize(entity, sort=True)
+    first = np.full(len(entities), np.iinfo(np.int64).max)
+    np.minimum.at(first, code, moment)
+    largest = np.zeros(len(entities))
+    np.maximum.at(largest, code, amount)
+    order = np.lexsort((largest, np.bincount(code, minlength=len(entities)), first))
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    return number[code], np.asarray(entities)[order]
+
+
 @dataclass(frozen=True)
 class Cases:
-    """Cases in the order of inspection: by day, then best score first, then the hash of the entity's id."""
+    """Cases in the order of inspection: by day, then best score first, then the hash of the entity's number.
+
+    The hash is there so that a tie favours neither old nor new entities.
+    """
 
     entity: np.ndarray
     day: np.ndarray
@@ -68,7 +88,7 @@ class Cases:
         day, entity = np.divmod(key, len(data.entities))
         best = np.full(len(key), -np.inf)
         np.maximum.at(best, of_row, data.score)
-        order = np.lexsort((pd.util.hash_array(data.entities)[entity], -best, day))
+        order = np.lexsort((pd.util.hash_array(np.arange(len(data.entities)))[entity], -best, day))
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         of_row = place[of_row]

@@ -14,10 +14,12 @@ from fraudlab.plots.style import (
     MUTED,
     RED,
     SMALLEST_CELL,
+    WIDTH,
     Picture,
     date_axis,
     days_of,
     drawn,
+    fit,
     number_axis,
     percent_axis,
     picture,
@@ -26,23 +28,42 @@ from fraudlab.plots.style import (
 )
 from fraudlab.schema import require_columns
 
+LABELLED = 0.95
+"""A week's rate of fraud is shown when at least this share of its payments has a known label."""
+
 
 @drawn
 def daily_volume(daily: pd.DataFrame) -> Picture:
-    """Draw payments per day and, per week, how many of 1,000 labelled ones are fraud.
+    """Draw payments per day and, per week whose labels are known, how many of 1,000 are fraud.
 
     Parameters
     ----------
     daily : columns day, transactions, frauds, labelled; a row per day.
 
-    Weeks with 1 to 9 frauds are left out of the lower panel.
+    Frauds are labelled sooner than genuine payments, so a rate over the labels known so far would be too high: weeks in
+    which fewer than 95 % of the payments have a label are left out, and weeks with 1 to 9 frauds. The picture counts
+    both.
     """
     require_columns(daily, ["day", "transactions", "frauds", "labelled"], where="daily_volume")
     if daily["transactions"].sum() == 0:
         return sentence("There are no transactions to draw.")
     daily = daily.assign(day=days_of(daily["day"])).sort_values("day")
-    labelled, frauds = daily["labelled"].sum(), daily["frauds"].sum()
-    rate = "no label is known yet" if labelled == 0 else f"{share(frauds / labelled)} of those with a label are fraud"
+    week = (daily["day"] - daily["day"].iloc[0]).dt.days // 7
+    weeks = daily.groupby(week).agg(
+        day=("day", "first"),
+        transactions=("transactions", "sum"),
+        frauds=("frauds", "sum"),
+        labelled=("labelled", "sum"),
+    )
+    weeks = weeks[weeks["transactions"] > 0]
+    known = weeks["labelled"] >= LABELLED * weeks["transactions"]
+    few = known & weeks["frauds"].between(1, SMALLEST_CELL - 1)
+    shown = weeks[known & ~few]
+    rate = "too few labels are known for a rate of fraud"
+    if known.any():
+        rate = f"{share(weeks['frauds'][known].sum() / weeks['labelled'][known].sum())} of them are fraud"
+        if not known.all():
+            rate += " where labels are known"
     title = f"{daily['transactions'].mean():,.0f} payments a day on average; {rate}"
     figure = picture(3.9, title)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -51,19 +72,23 @@ def daily_volume(daily: pd.DataFrame) -> Picture:
     top.set_ylim(0, daily["transactions"].max() * 1.18)
     top.set_title("Payments per day (line), of which the label is known (area)", color=MUTED)
     number_axis(top.yaxis)
-    week = (daily["day"] - daily["day"].iloc[0]).dt.days // 7
-    weeks = daily.groupby(week).agg(day=("day", "first"), frauds=("frauds", "sum"), labelled=("labelled", "sum"))
-    shown = weeks[(weeks["labelled"] > 0) & ~weeks["frauds"].between(1, SMALLEST_CELL - 1)]
     per_mille = 1000 * shown["frauds"] / shown["labelled"]
     bottom.bar(shown["day"], per_mille, width=6.2, align="edge", color=RED)
-    left_out = len(weeks) - len(shown)
-    note = f"; {left_out} weeks without labels or with 1 to 9 frauds are not shown" if left_out else ""
-    bottom.set_title(f"Frauds per 1,000 labelled payments, by week{note}", color=MUTED)
+    lacking = [
+        f"{count} {'week' if count == 1 else 'weeks'} {why}"
+        for count, why in ((int((~known).sum()), "for want of labels"), (int(few.sum()), "with 1 to 9 frauds"))
+        if count
+    ]
+    note = f"; left out: {', '.join(lacking)}" if lacking else ""
+    small = f"Frauds per 1,000 payments, by week with a label for at least 95 % of them{note}"
+    bottom.set_title(fit(small, WIDTH - 0.7), color=MUTED)
     bottom.yaxis.set_major_locator(MaxNLocator(4))
     date_axis(bottom)
     span = f"{daily['day'].iloc[0]:%Y-%m-%d} to {daily['day'].iloc[-1]:%Y-%m-%d}"
     weekly = (
-        f" Weekly frauds per 1,000 range from {per_mille.min():.1f} to {per_mille.max():.1f}." if len(shown) else ""
+        f" Weekly frauds per 1,000 range from {per_mille.min():.1f} to {per_mille.max():.1f}{note}."
+        if len(shown)
+        else ""
     )
     figure.alt = f"Payments per day, {span}: {title}.{weekly}"
     return figure
@@ -71,44 +96,77 @@ def daily_volume(daily: pd.DataFrame) -> Picture:
 
 @drawn
 def label_maturity(maturity: pd.DataFrame, delay_days: int | None = None) -> Picture:
-    """Draw how many days after a payment its label is known.
+    """Draw how many days after a payment frauds are reported, and how many all labels take.
 
     Parameters
     ----------
-    maturity : columns days_since_event, share_known.
+    maturity : columns days_since_event, share_known and, where frauds are known, share_frauds_known; see
+        `fraudlab.datasets.label_maturity`.
     delay_days : the waiting time the split uses; marked when given.
     """
     require_columns(maturity, ["days_since_event", "share_known"], where="label_maturity")
-    known = maturity.dropna(subset=["share_known"]).sort_values("days_since_event")
-    if known.empty:
+    maturity = maturity.sort_values("days_since_event")
+    curves = {
+        name: maturity.loc[maturity[column].notna(), ["days_since_event", column]].to_numpy(dtype=float).T
+        for name, column in (("frauds", "share_frauds_known"), ("labels", "share_known"))
+        if column in maturity and maturity[column].notna().any()
+    }
+    if not curves:
         return sentence("No label is known yet, so its delay cannot be drawn.")
-    days, shares = known["days_since_event"].to_numpy(float), known["share_known"].to_numpy(float)
-    at = days[-1] if delay_days is None else delay_days
-    reached = float(shares[days <= at][-1]) if (days <= at).any() else 0.0
-    figure = picture(2.5, f"{share(reached)} of the labels are known {at:.0f} days after the payment")
+    last = max(days[-1] for days, _ in curves.values())
+    at = last if delay_days is None else float(delay_days)
+    end = max(last, at)
+    subject = next(iter(curves))
+    title = _how_soon(subject, *curves[subject], at, waited=delay_days is not None)
+    figure = picture(2.7, title)
     ax = figure.subplots()
-    ax.step(days, shares, where="post", color=BLUE, linewidth=2)
-    ax.set(
-        ylim=(0, 1.03), xlim=(0, max(days[-1], at) * 1.02 or 1), xlabel="days since the payment", ylabel="labels known"
-    )
+    loud = {"color": RED if subject == "frauds" else BLUE, "linewidth": 2.4}
+    quiet = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (4, 2))}
+    for name, (days, shares) in curves.items():
+        text = "frauds reported" if name == "frauds" else "all labels known"
+        ax.step(days, shares, where="post", label=text, **(loud if name == subject else quiet))
+    ax.set(ylim=(0, 1.04), xlim=(0, end * 1.02 or 1), xlabel="days since the payment", ylabel="known by then")
+    late = at > 0.6 * end
     if delay_days is not None:
-        ax.axvline(at, color=RED, linewidth=1.2)
-        side = "right" if at > 0.5 * max(days[-1], at) else "left"
+        ax.axvline(at, color=INK, linewidth=1, linestyle=(0, (2, 2)))
         ax.annotate(
             "waiting time of the split",
-            (at, 0.12),
-            (-6 if side == "right" else 6, 0),
+            (at, 0.06),
+            (-6 if late else 6, 0),
             textcoords="offset points",
-            color=RED,
-            ha=side,
+            color=INK,
+            ha="right" if late else "left",
         )
+    if len(curves) > 1:
+        ax.legend(loc="upper left" if late else "center right", fontsize=8.5)
     percent_axis(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    half = days[np.argmax(shares >= 0.5)] if (shares >= 0.5).any() else None
-    figure.alt = f"{share(reached)} of the labels are known {at:.0f} days after the payment" + (
-        f"; half of them after {half:.0f} days." if half is not None else "."
-    )
+    figure.alt = f"{title}."
+    if subject == "frauds" and "labels" in curves:
+        reached = share(_reached(*curves["labels"], at))
+        figure.alt += f" Of all labels, those of genuine payments included, {reached} are known within {_days(at)}."
     return figure
+
+
+def _days(count: float) -> str:
+    return f"{count:,.0f} {'day' if count == 1 else 'days'}"
+
+
+def _reached(days: np.ndarray, shares: np.ndarray, at: float) -> float:
+    return float(shares[days <= at][-1]) if (days <= at).any() else 0.0
+
+
+def _how_soon(subject: str, days: np.ndarray, shares: np.ndarray, at: float, waited: bool) -> str:
+    """Say when half of the frauds or labels are known, and how many within the time waited."""
+    verb = "reported" if subject == "frauds" else "known"
+    if shares[-1] == 1 and set(shares) <= {0, 1}:
+        said = f"All {subject} are {verb} {_days(days[np.argmax(shares)])} after the payment"
+        return f"{said}; the split waits {_days(at)}" if waited else said
+    within = f"within the {_days(at)} the split waits" if waited else f"within {_days(at)}"
+    reached = share(_reached(days, shares, at))
+    if shares.max() < 0.5:
+        return f"{reached} of the {subject} are {verb} {within}"
+    return f"Half of the {subject} are {verb} within {_days(days[np.argmax(shares >= 0.5)])}; {reached} {within}"
 
 
 @drawn

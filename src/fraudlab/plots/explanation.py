@@ -17,26 +17,29 @@ from fraudlab.plots.style import (
     RED,
     SMALLEST_CELL,
     Picture,
+    called,
     drawn,
-    meaning_of,
+    fit,
     number_axis,
     picture,
     sentence,
     share,
     signed,
     value_text,
-    wrap,
 )
 from fraudlab.schema import InputError, require_columns
 
+LABEL_INCHES = 3.6
+
 
 @drawn
-def importance(table: pd.DataFrame, top: int = 12) -> Picture:
+def importance(table: pd.DataFrame, labels: Mapping[str, str] | None = None, top: int = 12) -> Picture:
     """Draw how much each feature moves the score on average.
 
     Parameters
     ----------
     table : columns feature, mean_abs, share, meaning; see `fraudlab.explain.importance`.
+    labels : feature -> its short name, such as the column `label` of `FeatureSet.describe()`; else its meaning.
     top : how many features to draw.
     """
     require_columns(table, ["feature", "mean_abs", "share", "meaning"], where="importance")
@@ -47,10 +50,10 @@ def importance(table: pd.DataFrame, top: int = 12) -> Picture:
     title = (
         f"The {few} strongest features make up {share(ranked['share'].head(few).sum())} of all movement of the score"
     )
-    meanings = dict(zip(ranked["feature"], ranked["meaning"]))
-    names = [wrap(meaning_of(feature, meanings), 56) for feature in ranked["feature"]]
-    lines = sum(1 + name.count("\n") for name in names)
-    figure = picture(0.95 + 0.11 * len(ranked) + 0.135 * lines, title)
+    words = dict(zip(ranked["feature"], ranked["meaning"])) | dict(labels or {})
+    names = [fit(called(feature, words), LABEL_INCHES) for feature in ranked["feature"]]
+    lines = max(1 + name.count("\n") for name in names)
+    figure = picture(0.95 + (0.11 + 0.135 * lines) * len(ranked), title)
     ax = figure.subplots()
     rows = np.arange(len(ranked))[::-1]
     ax.barh(rows, ranked["mean_abs"], color=BLUE, height=0.6)
@@ -60,7 +63,7 @@ def importance(table: pd.DataFrame, top: int = 12) -> Picture:
     ax.set(xlim=(0, ranked["mean_abs"].max() * 1.14 or 1), xlabel="mean absolute contribution to the score, log-odds")
     ax.grid(False, axis="y")
     figure.alt = f"{title}: " + "; ".join(
-        f"{meaning_of(row.feature, meanings)} {share(row.share)}" for row in ranked.head(few).itertuples()
+        f"{called(row.feature, words)} {share(row.share)}" for row in ranked.head(few).itertuples()
     )
     return figure
 
@@ -90,13 +93,13 @@ def dependence_bins(value: pd.Series, contribution: pd.Series, bins: int = 16) -
 
 
 @drawn
-def dependence(table: pd.DataFrame, meanings: Mapping[str, str] | None = None) -> Picture:
+def dependence(table: pd.DataFrame, labels: Mapping[str, str] | None = None) -> Picture:
     """Draw how the strongest features' values move the score: the median and the middle 80 % of contributions.
 
     Parameters
     ----------
     table : columns feature, value, contribution, a row per sampled payment; the first four features are drawn.
-    meanings : feature -> its meaning in words.
+    labels : feature -> what people call it.
     """
     require_columns(table, ["feature", "value", "contribution"], where="dependence")
     tables = {}
@@ -136,8 +139,8 @@ def dependence(table: pd.DataFrame, meanings: Mapping[str, str] | None = None) -
         elif (x == np.round(x)).all():
             ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         number_axis(ax.xaxis)
-        name = meaning_of(feature, meanings)
-        ax.set_title(wrap(name, 48), color=INK)
+        name = called(feature, labels)
+        ax.set_title(fit(name, 3.1), color=INK)
         said.append(f"{name}: from {signed(middle[0])} at {x[0]:,.4g} to {signed(middle[-1])} at {x[-1]:,.4g}")
     for ax in panels[len(tables) :]:
         ax.set_visible(False)
@@ -147,13 +150,17 @@ def dependence(table: pd.DataFrame, meanings: Mapping[str, str] | None = None) -
 
 
 @drawn
-def waterfall(alert: Mapping[str, Any]) -> Picture:
+def waterfall(
+    alert: Mapping[str, Any], labels: Mapping[str, str] | None = None, kinds: Mapping[str, str] | None = None
+) -> Picture:
     """Draw one alert's score as a sum: from the average payment through each feature's contribution to this one.
 
     Parameters
     ----------
     alert : case, base, margin and contributions, a list of mappings with feature, meaning, value, contribution; what
         they leave of margin - base is drawn as "all other features".
+    labels : feature -> its short name; else its meaning.
+    kinds : feature -> the kind of its values, which gives them a unit; see `FeatureSet.describe()`.
     """
     missing = [key for key in ("case", "base", "margin", "contributions") if key not in alert]
     if missing:
@@ -163,13 +170,14 @@ def waterfall(alert: Mapping[str, Any]) -> Picture:
     parts = sorted(alert["contributions"], key=lambda part: -abs(part["contribution"]))
     base, margin = float(alert["base"]), float(alert["margin"])
     steps = [float(part["contribution"]) for part in parts]
-    meanings = {part["feature"]: part.get("meaning", "") for part in parts}
-    names = [wrap(f"{meaning_of(part['feature'], meanings)}: {value_text(part['value'])}", 58) for part in parts]
+    words = {part["feature"]: part.get("meaning", "") for part in parts} | dict(labels or {})
+    values = [value_text(part["value"], (kinds or {}).get(part["feature"], "")) for part in parts]
+    names = [fit(f"{called(part['feature'], words)}: {value}", LABEL_INCHES) for part, value in zip(parts, values)]
     rest = margin - base - sum(steps)
     steps, names = [*steps, rest], [*names, "all other features"]
     title = f"Case {alert['case']}: from the average of {signed(base, '')} to {signed(margin, '')} log-odds"
-    lines = sum(1 + name.count("\n") for name in names)
-    figure = picture(0.85 + 0.11 * len(names) + 0.135 * lines, title)
+    lines = max(1 + name.count("\n") for name in names)
+    figure = picture(0.85 + (0.11 + 0.135 * lines) * len(names), title)
     ax = figure.subplots()
     starts = base + np.concatenate([[0], np.cumsum(steps)[:-1]])
     rows = np.arange(len(steps))[::-1]

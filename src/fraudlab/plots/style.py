@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter
 
 SMALLEST_CELL = 10
@@ -162,20 +163,30 @@ def drawn(draw: Callable[..., Picture]) -> Callable[..., Picture]:
     return styled
 
 
-def wrap(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width))
+def fit(text: str, inches: float, size: float = 8.5, weight: str = "normal") -> str:
+    """Break a text into lines that are no wider than so many inches in the style's font."""
+    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and TextToPath().get_text_width_height_descent(longer, font, False)[0] <= 72 * inches:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
 
 
 def picture(height: float, title: str, *, width: float = WIDTH) -> Picture:
-    figure = Picture(figsize=(width, height), layout="constrained")
+    title = fit(title, width - 0.25, 10, "bold")
+    figure = Picture(figsize=(width, height + 0.17 * title.count("\n")), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.06, wspace=0.03, hspace=0.03)
-    figure.suptitle(wrap(title, int(width * 12)), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
 
 
 def sentence(text: str) -> Picture:
     figure = Picture(figsize=(WIDTH, 1.1), layout="constrained")
-    figure.text(0.5, 0.5, wrap(text, 84), ha="center", va="center", color=MUTED, fontsize=9.5)
+    figure.text(0.5, 0.5, fit(text, WIDTH - 0.5, 9.5), ha="center", va="center", color=MUTED, fontsize=9.5)
     figure.alt = text
     return figure
 
@@ -229,22 +240,45 @@ def name_at_end(ax: Axes, entries: list[tuple[float, str, str]]) -> None:
         )
 
 
-def value_text(value: object) -> str:
-    """Return a feature's value as short text; a missing one reads "missing".
+def value_text(value: object, kind: str = "") -> str:
+    """Return a feature's value as short text with its unit; a missing one reads "missing".
+
+    Parameters
+    ----------
+    value : a number, a truth value, text, or None.
+    kind : as in `FeatureSet.describe()`; "" where it is not known. Numbers read as in the reasons of an alert
+        (`fraudlab.explain.format_value`), whole amounts without decimals.
 
     >>> value_text(4.81234), value_text(12000.0), value_text(None), value_text(3)
     ('4.812', '12,000', 'missing', '3')
+    >>> value_text(0.0036, "days"), value_text(1.0, "flag"), value_text(394, "amount"), value_text(0.02, "share")
+    ('5 minutes', 'yes', '394', '2 %')
     """
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "missing"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if isinstance(value, int | float | np.number):
-        number = float(value)
-        return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
-    return str(value)
+    if not isinstance(value, int | float | np.number):
+        return str(value)
+    number = float(value)
+    if kind == "days":
+        for length, unit in ((1, "days"), (24, "hours"), (1440, "minutes")):
+            if number * length >= 2:
+                return f"{number * length:,.0f} {unit}"
+        return "less than 2 minutes"
+    percent, whole = 100 * number, f"{number:,.0f}"
+    return {
+        "flag": "yes" if number else "no",
+        "share": f"{percent:.2g} %" if abs(number) < 0.1 else f"{percent:.0f} %",
+        "speed": f"{whole} km/h",
+        "ratio": f"{number:,.1f}",
+        "count": whole,
+        "amount": whole if number == round(number) else f"{number:,.2f}",
+        "number": whole if abs(number) >= 1000 else f"{number:.3g}",
+    }.get(kind, whole if abs(number) >= 10_000 else f"{number:.4g}")
 
 
-def meaning_of(feature: str, meanings: Mapping[str, str] | None) -> str:
-    text = (meanings or {}).get(feature)
+def called(feature: str, labels: Mapping[str, str] | None) -> str:
+    """Return what people call a feature, its own name where there is no word for it."""
+    text = (labels or {}).get(feature)
     return feature if not isinstance(text, str) or not text else text.rstrip(".")

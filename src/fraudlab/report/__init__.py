@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 
 from fraudlab.report.blocks import moment, provided
 from fraudlab.report.evidence import Evidence, read_evidence
@@ -21,6 +22,7 @@ def render(evidence: Evidence) -> str:
     """Return the report as HTML: the same bytes for the same evidence, no script, no address outside the file."""
     here = files(__package__)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = _breakable
     template = environment.from_string(here.joinpath("template.html.j2").read_text(encoding="utf-8"))
     run = evidence.run
     return template.render(
@@ -33,6 +35,11 @@ def render(evidence: Evidence) -> str:
         sections=[section(evidence) for section in SECTIONS],
         style=here.joinpath("style.css").read_text(encoding="utf-8"),
     )
+
+
+def _breakable(text: str) -> Markup:
+    """Let a long name break after a double underscore."""
+    return Markup(escape(text).replace("__", Markup("__<wbr>")))
 
 
 def build_report(run_dir: Path, out: Path) -> Path:

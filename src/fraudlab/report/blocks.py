@@ -43,10 +43,11 @@ class Code:
 
 @dataclass(frozen=True)
 class Facts:
-    """Terms with their values."""
+    """Terms with their values; `code` sets the values in a small fixed-width font."""
 
     kind: ClassVar[str] = "facts"
     items: Sequence[tuple[str, str]]
+    code: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,17 @@ class Evidence:
         return {model["name"]: model["label"][:1].upper() + model["label"][1:] for model in ordered}
 
     @property
+    def words(self) -> dict[str, str]:
+        """Feature -> its short name; its meaning where the evidence has no short names."""
+        column = "label" if "label" in self.features else "meaning"
+        return dict(zip(self.features["column"], self.features[column].fillna("")))
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Feature -> the kind of its values, which gives them a unit; empty where the evidence does not tell."""
+        return dict(zip(self.features["column"], self.features["kind"])) if "kind" in self.features else {}
+
+    @property
     def candidate(self) -> str:
         """The name of the model the report is about."""
         return next(iter(self.labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from fraudlab import plots
 from fraudlab.metrics import METRICS
 from fraudlab.report.blocks import (
+    NOT_PROVIDED,
     Bullets,
     Cell,
     Facts,
@@ -27,6 +29,10 @@ from fraudlab.report.blocks import (
     provided,
 )
 from fraudlab.report.evidence import Evidence
+
+ABSENT = "–"
+# The facts of a model that have a column of their own; the others follow as settings, rules as a table.
+TABLED = ("rows", "frauds", "features", "trees", "refit", "calibration", "seconds", "params", "rules")
 
 
 def method(e: Evidence) -> Section:
@@ -59,36 +65,89 @@ def method(e: Evidence) -> Section:
         Table("Parts of the split", head, rows, "lllrrrr"),
         Prose(left_out),
         _model_table(e),
+        _settings(e),
+        *_rule_tables(e),
     ]
     return Section("method", "Method and split", blocks)
 
 
 def _model_table(e: Evidence) -> Table:
-    models = {model["name"]: {"role": model["role"]} | _flat(model["facts"]) for model in e.models}
-    keys = dict.fromkeys(key for name in e.labels for key in models[name])
-    rows = [(key, *(models[name].get(key, "–") for name in e.labels)) for key in keys]
-    return Table("Models and how they were fitted", ("", *e.labels.values()), rows, "l" + "r" * len(models))
+    facts = {model["name"]: model for model in e.models}
+    rows = [_model_row(label, facts[name]["role"], facts[name]["facts"]) for name, label in e.labels.items()]
+    head = ("Model", "Role", "Training payments", "Frauds", "Features", "Trees", "Refitted", "Calibrated on", "Seconds")
+    learned = {str((model["facts"].get("calibration") or {}).get("learned") or "") for model in e.models} - {""}
+    note = f"Calibration was learned {' or '.join(sorted(learned))}" if learned else ""
+    return Table("Models and how they were fitted", head, rows, "llrrrrlrr", note)
 
 
-def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Lay nested facts out as one line each; long lists are counted, not listed."""
-    said: dict[str, str] = {}
+def _model_row(label: str, role: str, facts: dict[str, Any]) -> list[str | Cell]:
+    def number(key: str) -> str:
+        return ABSENT if facts.get(key) is None else count(facts[key])
+
+    calibrated: str | Cell = ABSENT
+    if learned := facts.get("calibration"):
+        calibrated = Cell(count(learned["rows"]), f"{learned['method']}, {count(learned['frauds'])} frauds")
+    refit = {True: "yes", False: "no"}.get(facts.get("refit"), ABSENT)
+    seconds = ABSENT if facts.get("seconds") is None else f"{facts['seconds']:,.1f}"
+    return [label, role, *map(number, ("rows", "frauds", "features", "trees")), refit, calibrated, seconds]
+
+
+def _settings(e: Evidence) -> Facts:
+    facts = {model["name"]: model["facts"] for model in e.models}
+    return Facts([(label, ", ".join(_flat(facts[name])) or ABSENT) for name, label in e.labels.items()], code=True)
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lay out what the table does not show as "name = value", parameters first; empty values are left out."""
+    said = _flat(facts["params"]) if "params" in facts else []
     for key, value in facts.items():
-        name = f"{prefix}{key}".replace("_", " ")
+        if key in TABLED or value is None:
+            continue
         if isinstance(value, dict):
-            said |= _flat(value, f"{name}: ")
-        elif isinstance(value, list):
-            said[name] = ", ".join(map(str, value)) if len(value) <= 3 else f"{len(value)} values"
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            said[name] = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+            said += _flat(value, f"{prefix}{key}.")
+            continue
+        if isinstance(value, list):
+            shown = " and ".join(map(str, value)) if len(value) <= 3 else f"{len(value)} values"
         else:
-            said[name] = provided(value)
-    return said
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        said.append(f"{prefix}{key} = {shown}")
+    return list(dict.fromkeys(said))
+
+
+def _rule_tables(e: Evidence) -> list[Table]:
+    tables = []
+    facts = {model["name"]: model["facts"] for model in e.models}
+    for name, label in e.labels.items():
+        rules = (facts[name].get("params") or {}).get("rules")
+        if rules:
+            caption = f"{label}: each one that fires adds its points to the score, in log-odds"
+            rows = [_rule_row(str(rule), e) for rule in rules]
+            tables.append(Table(caption, ("What it looks at", "Fires when", "Points"), rows, "llr"))
+    return tables
+
+
+def _rule_row(rule: str, e: Evidence) -> tuple[str | Cell, str, str]:
+    parsed = re.fullmatch(r"(\S+) (>=?) (\S+) \((\S+)\)", rule)
+    if not parsed:
+        return rule, "", ""
+    column, comparison, threshold, points = parsed.groups()
+    kind = e.kinds.get(column, "")
+    value = plots.value_text(float(threshold), kind)
+    when = "yes" if kind == "flag" else f"{'at least' if comparison == '>=' else 'above'} {value}"
+    return _named(column, e), when, points
+
+
+def _named(column: str, e: Evidence) -> str | Cell:
+    """Return a feature's short name with its column name below, or the column name alone."""
+    said = e.words.get(column)
+    return Cell(said.rstrip("."), column) if said else column
 
 
 def features(e: Evidence) -> Section:
     """Every input of the model with its meaning."""
-    rows = [(row.column, row.group, row.meaning) for row in e.features.fillna("").itertuples()]
+    described = e.features.fillna("")
+    names = [_named(column, e) if "label" in described else column for column in described["column"]]
+    rows = list(zip(names, described["group"], described["meaning"]))
     intro = f"The model sees {len(rows)} features, each computed only from what was known at the moment of the payment."
     table = Table("Features and their meaning", ("Feature", "Kind of reason", "Meaning"), rows, "lll")
     return Section("features", "Features", [Prose(intro), table])
@@ -201,7 +260,9 @@ def calibration(e: Evidence) -> Section:
     figure = plots.calibration(e.calibration, e.labels)
     blocks = [
         Prose(
-            "Thresholds and tiers rest on the stated risk, so it has to mean what it says: points on the diagonal do."
+            "The stated risk is what people read on an alert, so it has to mean what it says: points on the diagonal "
+            "do. Ranking, thresholds and tiers rest on the score before calibration, which keeps payments apart that "
+            "calibration gives the same risk."
         ),
         Figure(figure, "Payments in groups of similar stated risk; bars are 95 % intervals."),
         Table("Stated risk and what was observed", head, rows, "lrrrr"),
@@ -212,16 +273,18 @@ def calibration(e: Evidence) -> Section:
 def decision_tiers(e: Evidence) -> Section:
     """Thresholds, tiers and what each tier leads to."""
     names = {
-        "step_up": "Second factor from a risk of",
-        "review": "Manual review from a risk of",
-        "limit": "Limit and review from a risk of",
+        "step_up": "Second factor from a score of",
+        "review": "Manual review from a score of",
+        "limit": "Limit and review from a score of",
     }
     limits = e.decision["thresholds"]
     facts = [(said, "not used" if limits.get(key) is None else f"{limits[key]:.4g}") for key, said in names.items()]
     blocks: list[Any] = [
         Facts([*facts, ("Cases reviewed a day", f"{e.decision['alerts_per_day']:,}")]),
         Prose(
-            "Thresholds were chosen on payments before the test part. Actions are recommendations; a person decides."
+            "Tiers are cut on the score before calibration, not on the stated risk: calibration gives many payments "
+            "the same risk, and a tie at a threshold would waste reviews. The thresholds were chosen on payments "
+            "before the test part. Actions are recommendations; a person decides."
         ),
     ]
     if e.tiers is None:
@@ -265,29 +328,33 @@ def explanation(e: Evidence) -> Section:
     else:
         caption = "Mean absolute contribution, and its share of the sum over all features."
         best = e.importance.sort_values("mean_abs", ascending=False).head(12)
-        rows = [(row.feature, row.group, f"{row.mean_abs:.3f}", plots.share(row.share)) for row in best.itertuples()]
+        rows = [
+            (_named(row.feature, e), row.group, f"{row.mean_abs:.3f}", plots.share(row.share))
+            for row in best.itertuples()
+        ]
         head = ("Feature", "Kind of reason", "Mean contribution", "Share")
-        blocks += [Figure(plots.importance(e.importance), caption), Table("The strongest features", head, rows, "llrr")]
+        figure = Figure(plots.importance(e.importance, e.words), caption)
+        blocks += [figure, Table("The strongest features", head, rows, "llrr")]
     if e.dependence is None:
         blocks.append(not_available("dependence.csv"))
     else:
-        meanings = dict(zip(e.features["column"], e.features["meaning"]))
         caption = (
             "Medians with the middle 80 % of the contributions, over groups of at least 10 payments of similar value."
         )
-        blocks.append(Figure(plots.dependence(e.dependence, meanings), caption))
+        blocks.append(Figure(plots.dependence(e.dependence, e.words), caption))
     if e.alerts is None:
         blocks.append(not_available("alerts.json"))
     else:
-        blocks += [_case(alert) for alert in e.alerts[:5]]
+        blocks += [_case(alert, e) for alert in e.alerts[:5]]
     return Section("explanation", "Explanation", blocks)
 
 
-def _case(alert: dict[str, Any]) -> Group:
+def _case(alert: dict[str, Any], e: Evidence) -> Group:
     outcomes = {"fraud": "it was fraud", "genuine": "it was genuine", "unknown": "not known yet what it was"}
     facts = [
         ("When", f"{alert['day']}, {int(alert['hour']):02d} h UTC"),
         ("Amount", money(alert["amount"])),
+        ("Score before calibration", f"{alert['score']:.4g}" if "score" in alert else NOT_PROVIDED),
         ("Stated risk", plots.share(alert["risk"])),
         ("Tier and action", f"{alert['tier']}: {str(alert['action']).replace('_', ' ')}"),
     ]
@@ -295,6 +362,9 @@ def _case(alert: dict[str, Any]) -> Group:
     blocks = [
         Facts(facts),
         Bullets(reasons) if reasons else Prose("No feature pushed this score towards fraud."),
-        Figure(plots.waterfall(alert), "From the average payment's score to this one's, largest contributions first."),
+        Figure(
+            plots.waterfall(alert, e.words, e.kinds),
+            "From the average payment's score to this one's, largest contributions first.",
+        ),
     ]
     return Group(f"Example alert {alert['case']}: {outcomes.get(alert['outcome'], alert['outcome'])}", blocks)

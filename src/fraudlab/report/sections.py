@@ -40,6 +40,14 @@ TREATMENTS = {
     "identity": "encrypted apart, in the identity file",
     "drop": "dropped at ingest",
 }
+BASES = {
+    "consent": "consent, GDPR Article 6(1)(a)",
+    "contract": "contract, GDPR Article 6(1)(b)",
+    "legal-obligation": "legal obligation, GDPR Article 6(1)(c)",
+    "vital-interests": "vital interests, GDPR Article 6(1)(d)",
+    "public-task": "public task, GDPR Article 6(1)(e)",
+    "legitimate-interest": "legitimate interest, GDPR Article 6(1)(f)",
+}
 KEY_METRICS = ("card_precision_at_k", "money_caught_share", "average_precision", "auc_roc")
 FEW_FRAUDS, FEW_DAYS = 100, 20
 
@@ -73,29 +81,49 @@ def summary(e: Evidence) -> Section:
         f"investigators review {d['alerts_per_day']:,} cases a day. Below each figure stand its 95 % interval and the "
         "best baseline."
     )
-    gate = [
-        (check["check"], str(check["required"]), str(check["found"]), "passed" if check["passed"] else "failed")
-        for check in d["gate"]
+    reasons = [_signs(reason) for reason in d["reasons"]]
+    return Section("summary", "Summary", [Verdict(tone, word, sentence, reasons, figures), Prose(explained), *_gate(d)])
+
+
+def _gate(decision: dict[str, Any]) -> list[Any]:
+    """Table the gate where a check failed or the reasons do not name every check."""
+    if not decision["gate"]:
+        return [Prose("No check of the promotion gate was recorded.")]
+    said = " ".join(decision["reasons"])
+    if all(check["passed"] and check["check"] in said for check in decision["gate"]):
+        return []
+    rows = [
+        (
+            capital(check["check"]),
+            _signs(str(check["required"])),
+            str(check["found"]),
+            "passed" if check["passed"] else "failed",
+        )
+        for check in decision["gate"]
     ]
-    blocks: list[Any] = [Verdict(tone, word, sentence, d["reasons"], figures), Prose(explained)]
-    if gate:
-        blocks.append(Table("The promotion gate", ("Check", "Required", "Found", "Result"), gate, "lrrl"))
-    else:
-        blocks.append(Prose("No check of the promotion gate was recorded."))
-    return Section("summary", "Summary", blocks)
+    return [Table("The promotion gate", ("Check", "Required", "Found", "Result"), rows, "lrrl")]
+
+
+def _signs(text: str) -> str:
+    return capital(text.replace(">=", "≥").replace("<=", "≤"))
 
 
 def purpose_and_owner(e: Evidence) -> Section:
     """Who answers for the model and what it is for; empty human fields say so."""
-    run = e.run
+    run, kept = e.run, e.data.get("retention_days")
+    purpose = provided(run.get("purpose"))
+    if meaning := e.data.get("purpose_meaning"):
+        purpose += f": {meaning}"
+    basis = e.data.get("basis")
     facts = [
         ("Model", provided(run.get("model_name") or run["name"])),
         ("Title", provided(run.get("title"))),
-        ("Purpose of the processing", provided(run.get("purpose"))),
+        ("Purpose of the processing", purpose),
+        ("Lawful basis in the data contract", BASES.get(basis, provided(basis))),
+        ("Kept for this purpose at most", NOT_PROVIDED if kept is None else f"{kept:,} days"),
         ("Owner", provided(run.get("owner"))),
         ("Intended users", provided(run.get("users"))),
         ("Materiality or risk tier", provided(run.get("risk_tier"))),
-        ("Lawful basis", provided(run.get("lawful_basis"))),
     ]
     use = (
         "Intended use: to order payments for review by people and to ask for a second factor. A score is no proof of "
@@ -110,12 +138,18 @@ def data(e: Evidence) -> Section:
     if e.daily_volume is None:
         blocks.append(not_available("daily_volume.csv"))
     else:
-        caption = "Payments a day and the weekly rate of fraud. Where the area ends, labels are not known yet."
+        caption = (
+            "Payments a day and the weekly rate of fraud. Where the area ends, labels are not known yet; frauds are "
+            "labelled first, so a rate over those few labels would be far too high."
+        )
         blocks.append(Figure(plots.daily_volume(e.daily_volume), caption))
     if e.label_maturity is None:
         blocks.append(not_available("label_maturity.csv"))
     else:
-        caption = "How soon labels are known. The split waits this long before it trusts that a payment was genuine."
+        caption = (
+            "How soon frauds are reported, among payments old enough for their reports to have arrived. That a payment "
+            "was genuine is known only after waiting: the split uses no label before its time."
+        )
         blocks.append(Figure(plots.label_maturity(e.label_maturity, e.setting("split", "delay_days")), caption))
     order = [*TREATMENTS, *(column["treatment"] for column in e.data["columns"])]
     columns = [
@@ -204,7 +238,7 @@ def limitations(e: Evidence) -> Section:
 def found_limitations(e: Evidence) -> list[str]:
     """Return a sentence for each limit that this run's evidence crosses."""
     found = []
-    if e.data.get("source") == "simulate":
+    if str(e.data.get("source")).startswith("simulat"):
         found.append(
             "The data is simulated: the figures show that the method works, not how it does on real customers."
         )
@@ -221,6 +255,13 @@ def found_limitations(e: Evidence) -> list[str]:
         known = e.label_maturity.loc[e.label_maturity["days_since_event"] <= delay, "share_known"].max()
         if known < 0.95:
             found.append(f"Immature labels: only {plots.share(known)} are known when the split stops waiting.")
+        if "share_frauds_known" in e.label_maturity:
+            in_time = e.label_maturity.loc[e.label_maturity["days_since_event"] <= delay, "share_frauds_known"].max()
+            if in_time < 0.95:
+                found.append(
+                    f"Late reports: {plots.share(1 - in_time)} of the frauds are reported only after the {delay} days "
+                    "that the split waits, too late for the newest training payments."
+                )
     mine = e.metric(e.candidate, "card_precision_at_k")
     near = [] if mine is None else [r for r in e.rivals("card_precision_at_k") if r["high"] >= mine["low"]]
     if near:
@@ -235,9 +276,8 @@ def found_limitations(e: Evidence) -> list[str]:
     if e.importance is not None and len(e.importance):
         top = e.importance.nlargest(1, "share").iloc[0]
         if top["share"] > 0.5:
-            found.append(
-                f"One feature dominates: {top['feature']} makes up {plots.share(top['share'])} of all movement."
-            )
+            name = e.words.get(top["feature"]) or top["feature"]
+            found.append(f"One feature dominates: {name} makes up {plots.share(top['share'])} of all movement.")
     if e.data["dropped"]:
         names = ", ".join(row["column"] for row in e.data["dropped"])
         found.append(f"Unused source columns: the contract does not declare {names}, so the model never saw them.")
