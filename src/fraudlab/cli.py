@@ -413,6 +413,8 @@ def lab(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8888) ->
         f"--ServerApp.port={port}", "--LabApp.default_url=/lab/tree/notebooks/01_ingest.ipynb",
         # Kernels talk over Unix sockets, readable by their owner only, instead of plain TCP.
         "--KernelManager.transport=ipc",
+        # Nothing is fetched from outside: no news, no look for updates.
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]  # fmt: skip
     os.execvpe(command[0], command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "PASSIVE"})
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -61,6 +63,63 @@ def test_bad_input_is_one_sentence_exit_2_and_nothing_written(words: list[str], 
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+HANDBOOK = {
+    "TRANSACTION_ID": [0, 1, 2],
+    "TX_DATETIME": pd.to_datetime(["2018-04-01", "2018-04-02", "2018-04-03"]),
+    "CUSTOMER_ID": [5, 6, 5],
+    "TERMINAL_ID": [1, 2, 3],
+    "TX_AMOUNT": [10.0, 20.0, 30.0],
+    "TX_FRAUD": [0, 0, 1],
+    "TX_FRAUD_SCENARIO": [0, 0, 2],
+}
+TABLES = {
+    "missing column": ({"TX_AMOUNT": None}, "TX_AMOUNT"),
+    "wrong type": ({"TX_AMOUNT": ["a", "b", "c"]}, "TX_AMOUNT"),
+    "duplicates": ({"TRANSACTION_ID": [0, 0, 2]}, "must be unique; found 1 duplicates of 3 rows"),
+    "future": ({"TX_DATETIME": pd.to_datetime(["2018-04-01", "2018-04-02", "2118-04-03"])}, "found 1 of 3 rows"),
+    "amounts": ({"TX_AMOUNT": [np.nan, np.inf, -1.0]}, "found 1 NaN, 1 infinite, 1 negative of 3 rows"),
+    "label": ({"TX_FRAUD": [0, 1, 7]}, "must be 0, 1 or missing; found 1 other values"),
+    "empty": ({name: [] for name in HANDBOOK}, "no rows"),
+}
+
+
+@pytest.mark.parametrize(
+    ("door", "case"),
+    # One case shows that retrain refuses as ingest does; each costs a kernel's start.
+    [*(("ingest", case) for case in TABLES), ("retrain", "duplicates")],
+)
+def test_a_bad_table_is_refused_at_either_door_with_nothing_written(door: str, case: str, tmp_path: Path) -> None:
+    changes, sentence = TABLES[case]
+    columns = {name: values for name, values in (HANDBOOK | changes).items() if values is not None}
+    source = tmp_path / "source"
+    source.mkdir()
+    pd.DataFrame(columns).to_parquet(source / "table.parquet")
+    home = tmp_path / "home"
+    home.mkdir()
+    result = fraudlab(
+        door, "--config", "configs/handbook.toml", "--set", f"dataset.path={source / 'table.parquet'}", home=home
+    )
+    assert result.returncode == 2, result.stderr
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+    left = [path.relative_to(home) for path in home.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert [path for path in left if path.parts[0] not in ("mlruns", ".keys")] == []
+
+
+def test_the_same_table_is_taken_when_it_is_right(tmp_path: Path) -> None:
+    pd.DataFrame(HANDBOOK).to_parquet(tmp_path / "table.parquet")
+    result = fraudlab(
+        "ingest",
+        "--config",
+        "configs/handbook.toml",
+        "--set",
+        f"dataset.path={tmp_path / 'table.parquet'}",
+        home=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "3 transactions" in result.stdout
 
 
 def test_a_second_retraining_exits_75(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The main job, end to end on small demo data: every notebook through papermill, registry, report, no identifier left."""
+"""The main job, end to end on small demo data: all notebooks through papermill, registry, report, no identifier left."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.dates import date2num
 
-from fraudlab import plots
+from fraudlab import explain, plots
 from fraudlab.schema import InputError
 
 LABELS = {"b": "boosted", "a": "additive"}
@@ -176,6 +176,8 @@ def test_importance_draws_the_largest_first_and_sums_the_first_five():
     assert [width for _, width in bars] == [6, 5, 4, 3]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["B", "C", "D", "E"]
     assert f"4 strongest features make up {plots.share(18 / 21)}" in figure.alt
+    named = plots.importance(table, {"b": "short b", "f": "short f"}, top=6).axes[0].get_yticklabels()
+    assert [label.get_text() for label in named] == ["short b", "C", "D", "E", "short f", "A"]
 
 
 def test_dependence_summarises_groups_of_ten_or_more():
@@ -217,6 +219,62 @@ def test_waterfall_goes_from_the_average_to_the_margin():
     assert "−4.00 to 1.50" in figure.alt
 
 
+def test_waterfall_uses_short_names_and_units():
+    case = alert()
+    case["contributions"][0] |= {"value": 0.0036}
+    labels = {"x": "days since the previous payment", "z": "night"}
+    figure = plots.waterfall(case, labels, {"x": "days", "z": "flag"})
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["time since the previous payment: 5 minutes", "night: yes", "y: missing", "all other features"]
+
+
+def test_values_read_as_in_the_reasons_of_an_alert():
+    numbers = [0, 0.0001, 0.0015, 0.02, 0.099, 0.36, 1, 1.5, 2, 7.25, 40, 912.4, 1234.5, 98765.4]
+    for kind in ("count", "amount", "ratio", "days", "speed", "share", "number"):
+        for number in numbers:
+            whole = kind == "amount" and number == round(number)
+            assert plots.value_text(number, kind) == explain.format_value(number, kind, whole_amounts=whole)
+    assert [plots.value_text(value, "flag") for value in (0.0, 1.0, None)] == ["no", "yes", "missing"]
+    assert plots.value_text("pos", "count") == "pos"
+
+
+def test_long_names_take_lines_of_their_own_and_never_overlap():
+    case = alert()
+    case["contributions"][0]["meaning"] = "A long meaning of a feature that needs three lines " * 3
+    figure = plots.waterfall(case)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert figure.axes[0].get_yticklabels()[0].get_text().count("\n") >= 2
+    for above, below in itertools.pairwise(sorted(boxes, key=lambda box: -box.y0)):
+        assert above.y0 >= below.y1
+
+
+LONG = {"b": "boosted trees of the second kind", "a": "additive"}
+WIDE = [
+    lambda frame: plots.roc(curves(), LONG),
+    lambda frame: plots.precision_recall(curves(), LONG),
+    lambda frame: plots.calibration(risk(), LONG),
+    lambda frame: plots.daily_volume(volume(90, frauds=1).assign(labelled=lambda t: t["transactions"])),
+    lambda frame: plots.label_maturity(maturity([0, 0.3, 0.6, 0.9, 1.0], [0, 0.01, 0.01, 1.0, 1.0]), 3),
+    lambda frame: plots.hour_by_label(frame),
+    lambda frame: plots.amount_by_label(frame),
+    lambda frame: plots.waterfall(alert()),
+]
+
+
+@pytest.mark.parametrize("draw", WIDE)
+def test_every_word_lies_within_the_picture(draw, transactions):
+    figure = draw(transactions)
+    figure.draw_without_rendering()
+    outside = {label for ax in figure.axes for label in ax.get_xticklabels() + ax.get_yticklabels()}
+    shown = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() and text not in outside]
+    assert shown
+    for text in shown:
+        box = text.get_window_extent()
+        assert box.x0 >= 0, text.get_text()
+        assert box.x1 <= figure.bbox.x1, text.get_text()
+
+
 def test_metric_intervals_draw_value_and_interval_of_every_model():
     table = pd.DataFrame(
         [
@@ -252,21 +310,73 @@ def test_timeline_draws_each_dated_part_and_hides_few_frauds():
 
 def test_daily_volume_draws_days_and_weekly_rates_without_small_weeks():
     table = volume()
+    table.loc[:20, "labelled"] = table.loc[:20, "transactions"]
     table.loc[7:13, "frauds"] = 1
     figure = plots.daily_volume(table)
     top, bottom = figure.axes
     assert top.lines[0].get_ydata().tolist() == table["transactions"].tolist()
     heights = [bar.get_height() for bar in bottom.patches]
-    assert heights == [1000 * 28 / 1400, 1000 * 28 / 1400]  # the second week holds 7 frauds, the fourth no labels
-    assert "2 weeks without labels or with 1 to 9 frauds are not shown" in words(figure)
+    # the second week holds 7 frauds, the fourth no labels
+    assert heights == [1000 * 28 / sum(range(200, 207)), 1000 * 28 / sum(range(214, 221))]
+    said = " ".join(words(figure).split())
+    assert "with a label for at least 95 % of them; left out: 1 week for want of labels, 1 week with 1 to 9" in said
     assert "2026-01-05 to 2026-02-01" in figure.alt
 
 
-def test_label_maturity_steps_and_names_the_waiting_time():
-    table = pd.DataFrame({"days_since_event": [0, 5, 10], "share_known": [0.0, 0.6, 1.0]})
-    figure = plots.label_maturity(table, 7)
-    np.testing.assert_array_equal(line(figure.axes[0]), table.to_numpy())
-    assert figure.alt == "60.0 % of the labels are known 7 days after the payment; half of them after 5 days."
+def test_daily_volume_shows_no_rate_over_the_few_labels_that_frauds_have_first():
+    table = volume(35, frauds=3)
+    table["transactions"] = 200
+    table["labelled"] = [200] * 7 + [190] * 7 + [189] * 7 + [3] * 14
+    figure = plots.daily_volume(table)
+    heights = [bar.get_height() for bar in figure.axes[1].patches]
+    assert heights == [1000 * 21 / 1400, 1000 * 21 / 1330]  # 95 % is enough, 94.5 % is not; never 1,000 in 1,000
+    assert "left out: 3 weeks for want of labels" in figure.alt
+    assert f"{plots.share(42 / 2730)} of them are fraud where labels are known" in figure.alt
+    young = plots.daily_volume(table.assign(labelled=3))
+    assert len(young.axes[1].patches) == 0
+    assert "too few labels are known for a rate of fraud" in young.alt
+
+
+def maturity(frauds: list[float], labels: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"days_since_event": range(len(frauds)), "share_known": labels, "share_frauds_known": frauds})
+
+
+def test_label_maturity_draws_frauds_over_all_labels_and_names_the_finding():
+    table = maturity([0, 0.3, 0.6, 0.9, 1.0], [0, 0.01, 0.01, 1.0, 1.0])
+    figure = plots.label_maturity(table, 3)
+    frauds, labels = figure.axes[0].lines[:2]
+    drawn = [*zip(range(5), table["share_frauds_known"]), (4.2, 1.0)]
+    np.testing.assert_allclose(frauds.get_xydata(), drawn)
+    np.testing.assert_allclose(labels.get_xydata()[:5, 1], table["share_known"])
+    assert frauds.get_linewidth() > labels.get_linewidth()
+    assert figure.axes[0].lines[2].get_xdata() == [3, 3]
+    title = "Half of the frauds are reported within 2 days; 90.0 % within the 3 days the split waits"
+    assert title in " ".join(words(figure).split())
+    assert figure.alt == f"{title}. Of all labels, those of genuine payments included, 100 % are known within 3 days."
+
+
+@pytest.mark.parametrize(
+    ("table", "waits", "said"),
+    [
+        (
+            maturity([0, 0, 1], [0, 0, 1]),
+            2,
+            "All frauds are reported 2 days after the payment; the split waits 2 days.",
+        ),
+        (maturity([0, 0, 1], [0, 0, 1]), None, "All frauds are reported 2 days after the payment."),
+        (maturity([0, 0.2, 0.4], [0, 0.1, 0.2]), 1, "20.0 % of the frauds are reported within the 1 day the split"),
+        (maturity([np.nan] * 3, [0, 0.6, 1]), 1, "Half of the labels are known within 1 day; 60.0 % within the 1 day"),
+        (
+            maturity([0], [0]).drop(columns="share_frauds_known").assign(share_known=0.7),
+            None,
+            "Half of the labels are known within 0 days; 70.0 % within 0 days.",
+        ),
+    ],
+)
+def test_label_maturity_finds_words_for_every_shape(table, waits, said):
+    figure = plots.label_maturity(table, waits)
+    assert figure.alt.startswith(said)
+    figure.svg()
 
 
 def test_amounts_and_hours_match_a_plain_count(transactions):

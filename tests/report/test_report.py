@@ -32,7 +32,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text: dict[str, str] = {}
         self.section = ""
-        self.feed(html)
+        self.feed(html.replace("<wbr>", ""))
         self.close()
         assert self.open == []
 
@@ -94,8 +94,8 @@ def section_text(folder: Path, section) -> str:
     """One section's words without drawing the others."""
 
     def words(block) -> str:
-        if isinstance(block, str):
-            return block
+        if isinstance(block, str | bool):
+            return block if isinstance(block, str) else ""
         if isinstance(block, plots.Picture):
             return block.alt
         if isinstance(block, list | tuple):
@@ -211,7 +211,22 @@ def test_summary_holds_decision_key_figures_intervals_and_best_baseline(page, ru
         best = rows.drop("xgboost")["value"].idxmax()
         label = {"logistic": "Logistic regression", "rules": "Rules"}[best]
         assert f"{label}: {plots.metric_text(metric, rows.loc[best, 'value'])}" in said
-    assert "AUC ROC on the test part 0.6 0.8911 passed" in said
+    assert "AUC ROC on the test part: 0.891 (≥ 0.600)" in said
+    assert "The promotion gate" not in said  # the reasons name every check
+
+
+def test_the_gate_is_tabled_where_a_check_failed_or_no_reason_names_it(copy):
+    edit(copy, "decision", reasons=["There was no champion."])
+    said = section_text(copy, sections.summary)
+    assert "The promotion gate" in said
+    assert "AUC ROC on the test part | 0.6 | 0.8911 | passed" in said
+    checks = [{"check": "AUC ROC", "required": ">= 0.600", "found": 0.55, "passed": False}]
+    edit(copy, "decision", reasons=["AUC ROC: required >= 0.600, found 0.550"], gate=checks, decision="rejected")
+    said = section_text(copy, sections.summary)
+    assert "AUC ROC: required ≥ 0.600, found 0.550" in said
+    assert "AUC ROC | ≥ 0.600 | 0.55 | failed" in said
+    edit(copy, "decision", gate=[])
+    assert "No check of the promotion gate was recorded." in section_text(copy, sections.summary)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +244,17 @@ def test_other_decisions_read_differently(copy, decision, said):
 def test_purpose_leaves_empty_human_fields_not_provided(page):
     said = page.text["purpose"]
     assert "Owner not provided" in said
-    assert "Lawful basis not provided" in said
-    assert "Purpose of the processing fraud-model-training" in said
+    assert "Purpose of the processing fraud-model-training: Train and judge models" in said
+
+
+def test_purpose_states_basis_and_retention_of_the_contract(page, copy):
+    said = page.text["purpose"]
+    assert "Lawful basis in the data contract legitimate interest, GDPR Article 6(1)(f)" in said
+    assert "Kept for this purpose at most 1,095 days" in said
+    edit(copy, "data", basis="another", retention_days=None)
+    said = section_text(copy, sections.purpose_and_owner)
+    assert "Lawful basis in the data contract | another" in said
+    assert "Kept for this purpose at most | not provided" in said
 
 
 def test_data_counts_digests_treatments_and_dropped_columns(page, run):
@@ -258,13 +282,38 @@ def test_method_tables_the_parts_and_the_models(page):
     assert "Learns from 60 days, waits 14 days for labels" in said
     assert "train 2026-02-10 2026-04-11 35,120 371 1.06 % 846" in said
     assert "Left out of the test: 96 customers with 1,804 payments" in said
-    assert "trees 143 – –" in said
-    assert "params: learning rate 0.1 – –" in said
+    assert "XGBoost candidate 36,400 392 10 143 yes 12,870 isotonic, 140 frauds 1.9" in said
+    assert "Logistic regression baseline 36,400 392 10 – no – 1.9" in said
+    assert "Calibration was learned on validation rows." in said
+    assert "XGBoost max_depth = 4, learning_rate = 0.1, eval_metric = logloss and aucpr, seed = 7 Logistic" in said
+    assert "Logistic regression C = 1, seed = 7" in said
+    assert "best_iteration" not in said
+    assert "35120" not in said  # the train part stands in the table of the split
 
 
-def test_features_have_meanings(page, run):
+def test_method_reads_the_rules_with_units_and_points(page):
+    said = page.text["method"]
+    assert "merchant, risk, 7d merchant_id__risk__7d above 17 % +4.57" in said
+    assert "is night is_night yes +0.86" in said
+    assert "customer, since last customer_id__since_last at least 29 minutes +1.10" in said
+    assert "a rule of another making" in said
+
+
+def test_features_have_names_and_meanings(page, run, html):
     for row in table(run, "features").itertuples():
-        assert f"{row.column} {row.group} {row.meaning}" in page.text["features"]
+        names = row.column if row.label == row.column else f"{row.label} {row.column}"
+        assert f" {names} {row.group} {row.meaning}" in page.text["features"]
+    assert "customer_id__<wbr>amount__<wbr>zscore__<wbr>90d" in html
+
+
+def test_evidence_without_short_names_and_kinds_falls_back_to_meanings(copy):
+    bare = pd.read_csv(copy / "features.csv").drop(columns=["label", "kind"])
+    bare.to_csv(copy / "features.csv", index=False)
+    said = section_text(copy, sections.results.features)
+    assert "customer_id__amount__zscore__90d | amount | Amount against this customer's own amounts" in said
+    said = section_text(copy, sections.results.explanation)
+    assert "Amount against this customer's own amounts over 90 days | customer_id__amount__zscore__90d" in said
+    assert "above 0.1667" in section_text(copy, sections.results.method)
 
 
 def test_performance_prints_every_value_of_the_metric_table(page, run):
@@ -298,7 +347,8 @@ def test_tiers_print_counts_but_no_small_ones(page, run, copy):
             f"{row.tier} {action} {row.transactions:,} {row.frauds:,} {plots.share(row.fraud_rate)}"
             in page.text["tiers"]
         )
-    assert "Limit and review from a risk of not used" in page.text["tiers"]
+    assert "Manual review from score 0.31 Limit and review from score not used" in page.text["tiers"]
+    assert "Tiers are cut on the score before calibration, not on the stated risk" in page.text["tiers"]
     tiers = table(run, "tiers").assign(frauds=[4, 0, 30, 60], fraud_rate=0.123)
     tiers.to_csv(copy / "tiers.csv", index=False)
     said = section_text(copy, sections.results.decision_tiers)
@@ -306,17 +356,23 @@ def test_tiers_print_counts_but_no_small_ones(page, run, copy):
     assert "elevated | step up authentication | 480 | 0" in said
     assert "high | manual review | 180 | not shown | not shown" in said
     assert "severe | limit and review | 60 | 60" in said
+    tiers.loc[3, ["transactions", "frauds", "fraud_rate"]] = [0, 0, float("nan")]
+    tiers.to_csv(copy / "tiers.csv", index=False)
+    assert "severe | limit and review | 0 | 0 | –" in section_text(copy, sections.results.decision_tiers)
 
 
 def test_explanation_shows_features_and_five_cases_with_reasons(page, run):
     said = page.text["explanation"]
     for row in table(run, "importance").itertuples():
         assert f"{row.feature} {row.group} {row.mean_abs:.3f} {plots.share(row.share)}" in said
+    alts = " ".join(attrs["alt"] for _, attrs in page.all("img"))
+    assert "make up" in alts
+    assert "customer, amount, zscore, 90d" in alts
     alerts = json.loads((run / "evidence" / "alerts.json").read_text())
     for alert in alerts:
         assert f"Example alert {alert['case']}: " in said
         assert f"When {alert['day']}, {alert['hour']:02d} h UTC Amount {alert['amount']:,.0f}" in said
-        assert f"Stated risk {plots.share(alert['risk'])}" in said
+        assert f"Score before calibration {alert['score']:.4g} Stated risk {plots.share(alert['risk'])}" in said
     assert said.count("First time on this device; 3 other customers used it within 30 days") == 5
 
 
@@ -350,7 +406,8 @@ def test_limitations_are_found_where_the_evidence_crosses_a_limit(copy, run):
     edit(copy, "fold", parts=fold["parts"])
     edit(copy, "data", label_delay_days={"median": 9, "p90": 30.5, "max": 60}, source="file", dropped=[])
     table(run, "daily").groupby("model").head(5).to_csv(copy / "daily.csv", index=False)
-    table(run, "label_maturity").assign(share_known=0.5).to_csv(copy / "label_maturity.csv", index=False)
+    late = table(run, "label_maturity").assign(share_known=0.5, share_frauds_known=0.7)
+    late.to_csv(copy / "label_maturity.csv", index=False)
     table(run, "importance").assign(share=[0.7] + [0.3 / 9] * 9).to_csv(copy / "importance.csv", index=False)
     risk = table(run, "calibration")
     risk.loc[risk.index[-2:], "mean_predicted"] = 0.99
@@ -360,15 +417,19 @@ def test_limitations_are_found_where_the_evidence_crosses_a_limit(copy, run):
         "Few days: the test has 5, below 20; intervals over days are too narrow then.",
         "Late labels: 90 % are known only after 30.5 days; the split waits 14.",
         "Immature labels: only 50.0 % are known when the split stops waiting.",
+        "Late reports: 30.0 % of the frauds are reported only after the 14 days that the split waits, too late for the "
+        "newest training payments.",
         "Not clearly ahead: at the alert budget the interval of Logistic regression overlaps the candidate's.",
         "Calibration: in 2 of 10 groups the stated risk lies outside the 95 % interval.",
-        "One feature dominates: customer_id__amount__zscore__90d makes up 70.0 % of all movement.",
+        "One feature dominates: customer, amount, zscore, 90d makes up 70.0 % of all movement.",
     ]
 
 
-def test_simulated_data_and_unused_columns_are_limitations(run):
+def test_simulated_data_and_unused_columns_are_limitations(run, copy):
     found = sections.found_limitations(read_evidence(run / "evidence"))
     assert found[0].startswith("The data is simulated")
+    edit(copy, "data", source="simulated payments (870 customers, 180 days, seed 7)")
+    assert sections.found_limitations(read_evidence(copy)) == found
     assert found[-1] == (
         "Unused source columns: the contract does not declare memo, loyalty_tier, so the model never saw them."
     )

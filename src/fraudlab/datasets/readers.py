@@ -85,6 +85,8 @@ def read_source(dataset: DatasetConfig, contract: Contract, seed: int) -> Source
     path = _existing(dataset)
     table = _read_parquet(path) if path.name.lower().endswith(PARQUET_SUFFIXES) else _read_csv(path)
     _refuse_missing(contract, table.column_names, where)
+    if table.num_rows == 0:
+        raise InputError(f"{where}: the table has no rows; check the source and its filter")
     undeclared = {
         name: _present(table[name].to_pandas()) for name in table.column_names if name not in contract.sources
     }

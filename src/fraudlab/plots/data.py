@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, MultipleLocator
 
 from fraudlab.plots.style import (
     BLUE,
@@ -115,7 +115,7 @@ def label_maturity(maturity: pd.DataFrame, delay_days: int | None = None) -> Pic
         return sentence("No label is known yet, so its delay cannot be drawn.")
     last = max(days[-1] for days, _ in curves.values())
     at = last if delay_days is None else float(delay_days)
-    end = max(last, at)
+    end = max(last, 1.4 * at)
     subject = next(iter(curves))
     title = _how_soon(subject, *curves[subject], at, waited=delay_days is not None)
     figure = picture(2.7, title)
@@ -124,8 +124,9 @@ def label_maturity(maturity: pd.DataFrame, delay_days: int | None = None) -> Pic
     quiet = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (4, 2))}
     for name, (days, shares) in curves.items():
         text = "frauds reported" if name == "frauds" else "all labels known"
-        ax.step(days, shares, where="post", label=text, **(loud if name == subject else quiet))
-    ax.set(ylim=(0, 1.04), xlim=(0, end * 1.02 or 1), xlabel="days since the payment", ylabel="known by then")
+        # Beyond the longest delay seen nothing more comes.
+        ax.step([*days, end], [*shares, shares[-1]], where="post", label=text, **(loud if name == subject else quiet))
+    ax.set(ylim=(0, 1.04), xlim=(0, end or 1), xlabel="days since the payment", ylabel="known by then")
     late = at > 0.6 * end
     if delay_days is not None:
         ax.axvline(at, color=INK, linewidth=1, linestyle=(0, (2, 2)))
@@ -140,7 +141,7 @@ def label_maturity(maturity: pd.DataFrame, delay_days: int | None = None) -> Pic
     if len(curves) > 1:
         ax.legend(loc="upper left" if late else "center right", fontsize=8.5)
     percent_axis(ax.yaxis)
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.xaxis.set_major_locator(MultipleLocator(7 * np.ceil(end / 70)) if end > 14 else MaxNLocator(8, integer=True))
     figure.alt = f"{title}."
     if subject == "frauds" and "labels" in curves:
         reached = share(_reached(*curves["labels"], at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -172,7 +173,9 @@ def waterfall(
     steps = [float(part["contribution"]) for part in parts]
     words = {part["feature"]: part.get("meaning", "") for part in parts} | dict(labels or {})
     values = [value_text(part["value"], (kinds or {}).get(part["feature"], "")) for part in parts]
-    names = [fit(f"{called(part['feature'], words)}: {value}", LABEL_INCHES) for part, value in zip(parts, values)]
+    # A value brings its own unit: "days since ...: 5 minutes" would be none.
+    said = [re.sub(r"^days since", "time since", called(part["feature"], words), flags=re.IGNORECASE) for part in parts]
+    names = [fit(f"{name}: {value}", LABEL_INCHES) for name, value in zip(said, values)]
     rest = margin - base - sum(steps)
     steps, names = [*steps, rest], [*names, "all other features"]
     title = f"Case {alert['case']}: from the average of {signed(base, '')} to {signed(margin, '')} log-odds"

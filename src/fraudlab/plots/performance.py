@@ -220,7 +220,7 @@ def calibration(table: pd.DataFrame, labels: Mapping[str, str] | None = None) ->
             axis.set_major_locator(FixedLocator(ticks[:1] + ticks[2:] if top > 0.1 else ticks))
             axis.set_minor_locator(NullLocator())
             percent_axis(axis)
-        ax.set(xlim=(0, top), ylim=(0, top), xlabel="stated risk (square-root scale)")
+        ax.set(xlim=(0, 1.04 * top), ylim=(0, 1.04 * top), xlabel="stated risk (square-root scale)")
         ax.set_title(f"{stage} calibration" if len(stages) > 1 else "", color=MUTED)
     panels[0].set_ylabel("observed share of fraud, 95 % interval")
     said = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -31,8 +32,15 @@ from fraudlab.report.blocks import (
 from fraudlab.report.evidence import Evidence
 
 ABSENT = "–"
-# The facts of a model that have a column of their own; the others follow as settings, rules as a table.
-TABLED = ("rows", "frauds", "features", "trees", "refit", "calibration", "seconds", "params", "rules")
+FACTS: dict[str, Callable[[Any], str]] = {
+    "rows": count,
+    "frauds": count,
+    "features": "{:,}".format,
+    "trees": "{:,}".format,
+    "seconds": "{:,.1f}".format,
+}
+# Facts of a model that stand in a table: its own, that of the split, that of the rules. The others are settings.
+TABLED = (*FACTS, "refit", "calibration", "train_rows", "train_frauds", "params", "rules")
 
 
 def method(e: Evidence) -> Section:
@@ -81,20 +89,18 @@ def _model_table(e: Evidence) -> Table:
 
 
 def _model_row(label: str, role: str, facts: dict[str, Any]) -> list[str | Cell]:
-    def number(key: str) -> str:
-        return ABSENT if facts.get(key) is None else count(facts[key])
-
+    said = {key: ABSENT if facts.get(key) is None else write(facts[key]) for key, write in FACTS.items()}
     calibrated: str | Cell = ABSENT
     if learned := facts.get("calibration"):
         calibrated = Cell(count(learned["rows"]), f"{learned['method']}, {count(learned['frauds'])} frauds")
     refit = {True: "yes", False: "no"}.get(facts.get("refit"), ABSENT)
-    seconds = ABSENT if facts.get("seconds") is None else f"{facts['seconds']:,.1f}"
-    return [label, role, *map(number, ("rows", "frauds", "features", "trees")), refit, calibrated, seconds]
+    numbers = [said[key] for key in ("rows", "frauds", "features", "trees")]
+    return [label, role, *numbers, refit, calibrated, said["seconds"]]
 
 
 def _settings(e: Evidence) -> Facts:
-    facts = {model["name"]: model["facts"] for model in e.models}
-    return Facts([(label, ", ".join(_flat(facts[name])) or ABSENT) for name, label in e.labels.items()], code=True)
+    settings = {model["name"]: ", ".join(_flat(model["facts"])) for model in e.models}
+    return Facts([(label, settings[name]) for name, label in e.labels.items() if settings[name]], code=True)
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> list[str]:
@@ -140,7 +146,7 @@ def _rule_row(rule: str, e: Evidence) -> tuple[str | Cell, str, str]:
 def _named(column: str, e: Evidence) -> str | Cell:
     """Return a feature's short name with its column name below, or the column name alone."""
     said = e.words.get(column)
-    return Cell(said.rstrip("."), column) if said else column
+    return Cell(said.rstrip("."), column) if said and said != column else column
 
 
 def features(e: Evidence) -> Section:
@@ -273,9 +279,9 @@ def calibration(e: Evidence) -> Section:
 def decision_tiers(e: Evidence) -> Section:
     """Thresholds, tiers and what each tier leads to."""
     names = {
-        "step_up": "Second factor from a score of",
-        "review": "Manual review from a score of",
-        "limit": "Limit and review from a score of",
+        "step_up": "Second factor from score",
+        "review": "Manual review from score",
+        "limit": "Limit and review from score",
     }
     limits = e.decision["thresholds"]
     facts = [(said, "not used" if limits.get(key) is None else f"{limits[key]:.4g}") for key, said in names.items()]
@@ -306,7 +312,7 @@ def _tier_table(tiers: pd.DataFrame) -> Table:
             row.action.replace("_", " "),
             payments,
             frauds,
-            "not shown" if hide else plots.share(row.fraud_rate),
+            "not shown" if hide else plots.share(row.fraud_rate) if row.transactions else ABSENT,
             money(row.amount),
             money(row.fraud_amount),
         )
