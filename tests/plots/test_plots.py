@@ -226,6 +226,10 @@ def test_waterfall_uses_short_names_and_units():
     figure = plots.waterfall(case, labels, {"x": "days", "z": "flag"})
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["time since the previous payment: 5 minutes", "night: yes", "y: missing", "all other features"]
+    named = plots.waterfall(case, labels).axes[0].get_yticklabels()[0].get_text()
+    assert named == "days since the previous payment: 0.0036"  # without its kind a value has no unit of its own
+    fast = plots.waterfall(case, {"x": "km/h from the previous place"}, {"x": "speed"})
+    assert fast.axes[0].get_yticklabels()[0].get_text() == "speed from the previous place: 0 km/h"
 
 
 def test_values_read_as_in_the_reasons_of_an_alert():

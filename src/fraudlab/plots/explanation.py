@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,6 +149,15 @@ def dependence(table: pd.DataFrame, labels: Mapping[str, str] | None = None) -> 
     return figure
 
 
+def _with_value(part: Mapping[str, Any], words: Mapping[str, str], kinds: Mapping[str, str]) -> str:
+    name, kind = called(part["feature"], words), kinds.get(part["feature"], "")
+    # The value brings its own unit: "days since ...: 5 minutes" would contradict itself.
+    for unit, quantity, of_kind in (("days since", "time since", "days"), ("km/h from", "speed from", "speed")):
+        if kind == of_kind and name.lower().startswith(unit):
+            name = quantity + name[len(unit) :]
+    return f"{name}: {value_text(part['value'], kind)}"
+
+
 @drawn
 def waterfall(
     alert: Mapping[str, Any], labels: Mapping[str, str] | None = None, kinds: Mapping[str, str] | None = None
@@ -172,10 +180,7 @@ def waterfall(
     base, margin = float(alert["base"]), float(alert["margin"])
     steps = [float(part["contribution"]) for part in parts]
     words = {part["feature"]: part.get("meaning", "") for part in parts} | dict(labels or {})
-    values = [value_text(part["value"], (kinds or {}).get(part["feature"], "")) for part in parts]
-    # A value brings its own unit: "days since ...: 5 minutes" would be none.
-    said = [re.sub(r"^days since", "time since", called(part["feature"], words), flags=re.IGNORECASE) for part in parts]
-    names = [fit(f"{name}: {value}", LABEL_INCHES) for name, value in zip(said, values)]
+    names = [fit(_with_value(part, words, kinds or {}), LABEL_INCHES) for part in parts]
     rest = margin - base - sum(steps)
     steps, names = [*steps, rest], [*names, "all other features"]
     title = f"Case {alert['case']}: from the average of {signed(base, '')} to {signed(margin, '')} log-odds"

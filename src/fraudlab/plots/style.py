@@ -146,10 +146,10 @@ def share(value: float) -> str:
 def signed(value: float, sign: str = "+") -> str:
     """Return a number with two decimals and a true minus sign; `sign` "" leaves out the plus.
 
-    >>> signed(0.314), signed(-4.6, "")
-    ('+0.31', '−4.60')
+    >>> signed(0.314), signed(-4.6, ""), signed(-0.001)
+    ('+0.31', '−4.60', '+0.00')
     """
-    return format(value, f"{sign}.2f").replace("-", "−")
+    return format(round(value, 2) + 0.0, f"{sign}.2f").replace("-", "−")
 
 
 def drawn(draw: Callable[..., Picture]) -> Callable[..., Picture]:
