@@ -22,11 +22,11 @@ def main(run: Path) -> None:
     tables = {name: pd.read_csv(evidence / f"{name}.csv") for name in ("daily", "calibration")}
     labels = {row["name"]: row["label"] for row in json.loads((evidence / "models.json").read_text())}
     alert = json.loads((evidence / "alerts.json").read_text())[0]
-    describe = pd.read_csv(evidence / "features.csv")
+    words = pd.read_csv(evidence / "features.csv").set_index("column")
     pictures = {
         "daily_precision": plots.daily_precision(tables["daily"], labels),
         "calibration": plots.calibration(tables["calibration"], labels),
-        "waterfall": plots.waterfall(alert, describe),
+        "waterfall": plots.waterfall(alert, words["label"].to_dict(), words["kind"].to_dict()),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, picture in pictures.items():

@@ -162,7 +162,7 @@ def ingest(config: ConfigOption = DEMO, change: SetOption = None, as_json: JsonO
     from fraudlab.datasets import ingest as ingest_dataset
 
     loaded = load_config(config, **_changes(change))
-    manifest = ingest_dataset(loaded, _workspace())
+    manifest = ingest_dataset(loaded, _workspace(config))
     if as_json:
         _print_json(manifest)
         return
@@ -419,10 +419,10 @@ def lab(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8888) ->
     os.execvpe(command[0], command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "PASSIVE"})
 
 
-def _workspace() -> Any:
+def _workspace(config: Path | None = None) -> Any:
     from fraudlab.config import Workspace
 
-    return Workspace.here()
+    return Workspace.of(config)
 
 
 def main() -> None:
@@ -432,6 +432,12 @@ def main() -> None:
     except Exception as error:
         # Known failures carry their exit code; importing their class here would cost every `--help` pandas.
         code = getattr(error, "exit_code", None)
+        if code is None and isinstance(error, OSError):
+            where = f" ({error.filename})" if error.filename else ""
+            error, code = (
+                f"the system refused a file{where}: {error.strerror or error}; check its rights and the disk",
+                1,
+            )
         if code is None:
             raise
         sys.stderr.write(f"{error}\n")

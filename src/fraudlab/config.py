@@ -69,7 +69,9 @@ class SplitConfig(_Frozen):
     exclude_known_compromised: bool = Field(
         True, description="leave out customers already known as victims when a test day begins"
     )
-    entity: str = Field("customer_id", description="whose cases are counted and excluded: customer_id or card_id")
+    entity: Literal["customer_id", "card_id"] = Field(
+        "customer_id", description="whose cases are counted and whose known victims are left out"
+    )
     min_positives: int = Field(20, ge=1, description="fewer frauds in the training window than this are refused")
 
 
@@ -146,10 +148,22 @@ class Workspace:
     root: Path
 
     @classmethod
-    def here(cls, start: Path | None = None) -> Workspace:
-        """Return the workspace at `FRAUDLAB_HOME`, else the project around `start` (default: the working folder)."""
-        home = os.environ.get("FRAUDLAB_HOME")
-        return cls(Path(home).resolve() if home else project_root(start or Path.cwd()))
+    def of(cls, config: Path | None = None) -> Workspace:
+        """Return the workspace at `FRAUDLAB_HOME`, else the project of `config`, else that of the working folder.
+
+        Raises
+        ------
+        InputError : none of them is there; vaults and keys are not strewn over folders that are no project.
+        """
+        if home := os.environ.get("FRAUDLAB_HOME"):
+            return cls(Path(home).resolve())
+        for start in (config, Path.cwd()):
+            if start is not None and ((root := project_root(start)) / "pyproject.toml").is_file():
+                return cls(root)
+        raise InputError(
+            "project: found no pyproject.toml at or above the working folder; go to your fraudlab folder, "
+            "or name one in the environment variable FRAUDLAB_HOME"
+        )
 
     @property
     def vault(self) -> Path:
@@ -214,6 +228,10 @@ def load_config(path: str | Path, **changes: Any) -> RunConfig:
         *parents, key = dotted.split("__")
         for parent in parents:
             table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise InputError(
+                    f"config {path}: key '{parent}' holds a value and no keys of its own; see config explain"
+                )
         table[key] = value
     root = project_root(path)
     dataset = raw.get("dataset")

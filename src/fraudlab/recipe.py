@@ -153,17 +153,29 @@ def performance(
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
 
 
+@dataclass(frozen=True)
+class Incumbent:
+    """The champion as the gate sees it: how it does on the candidate's test part, or why that cannot be said."""
+
+    version: str
+    learnt_until: pd.Timestamp | None
+    metrics: pd.DataFrame | None
+    problem: str = ""
+
+
 def promotion_gate(
-    tables: pd.DataFrame, candidate: str, champion: pd.DataFrame | None, gate: GateConfig
+    table: pd.DataFrame, candidate: str, champion: Incumbent | None, gate: GateConfig, *, fold: Fold
 ) -> list[dict[str, Any]]:
     """Judge a candidate: each check with what was required, what was found and whether it passed.
 
     Parameters
     ----------
-    tables : metric table of this run's models on the test part.
-    candidate : its model name in `tables`.
-    champion : the present champion's metric table on the same rows; None when there is no champion.
+    table : metric table of this run's models on the test part.
+    candidate : its model name in `table`.
+    champion : the present champion on the same rows; None when there is none.
     gate : the limits.
+    fold : the candidate's; a model that has learnt from older payments than the champion does not replace it, so that
+        a look back (`--as-of`) can be registered but never takes over.
     """
 
     def value(table: pd.DataFrame, model: str, metric: str) -> float:
@@ -172,35 +184,37 @@ def promotion_gate(
             raise InputError(f"gate: the metric table must hold {metric} of {model} once; found {len(row)}")
         return float(row["value"].iloc[0])
 
-    auc = value(tables, candidate, "auc_roc")
-    precision = value(tables, candidate, "card_precision_at_k")
-    rules = value(tables, "rules", "card_precision_at_k")
+    auc = value(table, candidate, "auc_roc")
+    precision = value(table, candidate, "card_precision_at_k")
+    rules = value(table, "rules", "card_precision_at_k")
+    at_budget = "(precision at the budget)"
     checks = [
         _check(
             "ranks frauds above genuine payments (AUC ROC)", f">= {gate.min_auc_roc:.3f}", auc, auc >= gate.min_auc_roc
         ),
-        _check(
-            "finds more victims than the rules alone (precision at the budget)",
-            f"> {rules:.3f}",
-            precision,
-            precision > rules,
-        ),
+        _check(f"finds more victims than the rules alone {at_budget}", f"> {rules:.3f}", precision, precision > rules),
     ]
-    if champion is not None:
-        least = value(champion, "champion", "card_precision_at_k") - gate.non_inferiority
-        checks.append(
-            _check(
-                "not worse than the champion (precision at the budget)",
-                f">= {least:.3f}",
-                precision,
-                precision >= least,
-            )
-        )
+    if champion is None:
+        return checks
+    if champion.metrics is None:
+        why = champion.problem or "it could not be scored"
+        return [*checks, _check("the champion can be compared", "a package that loads", why, False)]
+    if champion.learnt_until is not None:
+        said, until = f"{champion.learnt_until:%Y-%m-%d}", f"{fold.refit_end:%Y-%m-%d}"
+        passed = fold.refit_end >= champion.learnt_until
+        checks.append(_check("has learnt from payments as late as the champion's", f">= {said}", until, passed))
+    seen = champion.learnt_until is not None and champion.learnt_until > fold.test_start
+    which = ", which has learnt from some of these days" if seen else ""
+    least = value(champion.metrics, "champion", "card_precision_at_k") - gate.non_inferiority
+    checks.append(
+        _check(f"not worse than the champion {at_budget}{which}", f">= {least:.3f}", precision, precision >= least)
+    )
     return checks
 
 
-def _check(check: str, required: str, found: float, passed: bool) -> dict[str, Any]:
-    return {"check": check, "required": required, "found": round(found, 4), "passed": bool(passed)}
+def _check(check: str, required: str, found: float | str, passed: bool) -> dict[str, Any]:
+    shown = found if isinstance(found, str) else f"{found:.3f}"
+    return {"check": check, "required": required, "found": shown, "passed": bool(passed)}
 
 
 def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
@@ -235,6 +249,7 @@ def fold_facts(fold: Fold) -> dict[str, Any]:
         "excluded_transactions": fold.excluded_transactions,
         "unlabelled": fold.unlabelled,
         "delay_days": fold.delay / pd.Timedelta(days=1),
+        "learnt_until": fold.refit_end.isoformat(),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -16,7 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from fraudlab import metrics, serving, tracking, training
 from fraudlab.config import RunConfig, Workspace, config_digest, load_config, project_root
 from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet
-from fraudlab.recipe import Prepared
-from fraudlab.schema import InputError
+from fraudlab.recipe import Incumbent, Prepared
+from fraudlab.schema import FraudlabError, InputError
 from fraudlab.training import FittedModel
 
 EVIDENCE_VERSIONS = (
@@ -44,6 +45,26 @@ EVIDENCE_VERSIONS = (
     "papermill",
 )
 INTERACTIVE = "interactive session"
+
+
+class BusyError(FraudlabError):
+    """Another run holds the project's lock; the champion and the other run are untouched."""
+
+    exit_code = 75
+
+
+@contextlib.contextmanager
+def project_lock(workspace: Workspace) -> Iterator[None]:
+    """Hold the project's run lock; a second run gets `BusyError` (exit code 75) at once."""
+    workspace.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with os.fdopen(os.open(workspace.runs / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                "another retraining is running in this project; wait for it or look at `fraudlab runs`"
+            ) from None
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +114,21 @@ class Run:
             raise InputError(f"run {self.folder.name}: no {name}.csv yet; run the notebooks in order, from 01_ingest")
         return pd.read_csv(path)
 
+    def record_data(self, facts: Mapping[str, Any]) -> None:
+        """Write what the data is; what an earlier pass through the notebooks made from other data is cleared away."""
+        if self.load_json("run").get("data_digest") not in (None, facts["digest"]):
+            self.clear()
+        self.save_json("data", facts)
+        self.note(data_digest=facts["digest"])
+
+    def clear(self) -> None:
+        """Remove models, package and evidence, all but the config and run.json."""
+        for folder in (self.model_folder, self.package):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in self.evidence.glob("*"):
+            if path.name not in ("config.toml", "run.json"):
+                path.unlink()
+
     def save_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
         """Write several tables of evidence, each under its name."""
         for name, table in tables.items():
@@ -129,19 +165,23 @@ class Run:
         tracking.log_dataset(client, self.tracked(), name=data["dataset"], digest=data["digest"], rows=data["rows"])
         tracking.log_metrics(client, self.tracked(), table)
 
-    def champion_performance(self, prepared: Prepared) -> pd.DataFrame | None:
+    def incumbent(self, prepared: Prepared) -> Incumbent | None:
         """Score this run's test part with the present champion; None when there is none.
 
-        The champion brings its own feature set, so it is judged fairly after the named set has changed.
+        The champion brings its own feature set, so it is judged fairly after the named set has changed. One that cannot
+        be read or computed any more is returned with the problem, for the gate to tell.
         """
         champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
         if champion is None:
             return None
-        package = serving.load_package(champion["package"], digest=champion["digest"])
-        features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
+        try:
+            package = serving.load_package(champion["package"], digest=champion["digest"])
+            features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
+        except FraudlabError as error:
+            return Incumbent(champion["version"], None, None, str(error))
         part = prepared.rows("test")
         scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)
-        return metrics.evaluate(
+        table = metrics.evaluate(
             part["y"],
             scored["score"].to_numpy(),
             event_time=part["transactions"]["event_time"],
@@ -152,6 +192,8 @@ class Run:
             block="entity",
             seed=self.config.seed,
         )
+        until = package.facts.get("learnt_until")
+        return Incumbent(champion["version"], None if until is None else pd.Timestamp(until), table)
 
     def register(self, feature_set: FeatureSet, gate: list[dict[str, Any]]) -> dict[str, Any]:
         """Pack the candidate, register it as challenger and promote it if every check of the gate passed.
@@ -159,8 +201,22 @@ class Run:
         Returns
         -------
         The decision as kept in decision.json: decision, reasons, gate, champion before and after, versions, summary.
+
+        Raises
+        ------
+        BusyError : an interactive session registers while a retraining runs.
         """
         facts = self.load_json("run")
+        if facts["command"] != INTERACTIVE:  # the launcher holds the lock for its notebooks
+            return self._register(facts, feature_set, gate)
+        with project_lock(self.workspace):
+            decision = self._register(facts, feature_set, gate)
+            tracking.finish_run(tracking.open_store(self.workspace), self.tracked(), "FINISHED")
+            # The next interactive pass through the notebooks is a run of its own.
+            self.note(mlflow_run_id=None)
+        return decision
+
+    def _register(self, facts: dict[str, Any], feature_set: FeatureSet, gate: list[dict[str, Any]]) -> dict[str, Any]:
         candidate = training.load_model(self.model_folder / facts["candidate"])
         thresholds = Thresholds.from_dict(self.load_json("thresholds"))
         named = ("name", "purpose", "run_id", "config_digest", "data_digest", "code_digest", "seed", "as_of")
@@ -170,7 +226,8 @@ class Run:
             candidate,
             thresholds,
             feature_set.describe(),
-            {name: facts.get(name) for name in named} | {"feature_set": feature_set.to_dict()},
+            {name: facts.get(name) for name in named}
+            | {"feature_set": feature_set.to_dict(), "learnt_until": self.load_json("fold")["learnt_until"]},
         )
         client = tracking.open_store(self.workspace)
         before = tracking.champion(client, self.config.name)
@@ -179,12 +236,10 @@ class Run:
         version = tracking.register_package(client, run_id, self.package, name=self.config.name, config=self.config)
         failed = [check for check in gate if not check["passed"]]
         if failed:
-            reasons = [
-                f"{check['check']}: required {check['required']}, found {check['found']:.3f}" for check in failed
-            ]
+            reasons = [f"{check['check']}: required {check['required']}, found {check['found']}" for check in failed]
             said = "kept champion" if before else "rejected"
         else:
-            reasons = [f"{check['check']}: {check['found']:.3f} ({check['required']})" for check in gate]
+            reasons = [f"{check['check']}: {check['found']} ({check['required']})" for check in gate]
             tracking.promote(client, self.config.name, version, reason="; ".join(reasons))
             said = "promoted"
         after = tracking.champion(client, self.config.name)
@@ -202,10 +257,6 @@ class Run:
         decision["summary"] = {key: decision[key] for key in ("decision", "champion_before", "champion_after")}
         self.save_json("decision", decision)
         self.note(model_name=self.config.name, model_version=version)
-        if facts["command"] == INTERACTIVE:
-            tracking.finish_run(client, run_id, "FINISHED")
-            # The next interactive pass through the notebooks is a run of its own.
-            self.note(mlflow_run_id=None)
         return decision
 
     @property
@@ -287,16 +338,21 @@ def open_run(config: str | Path, run_dir: str | Path = "", as_of: str = "") -> R
     ------
     InputError : the config is missing or wrong, or the run folder does not exist.
     """
-    workspace = Workspace.here()
+    workspace = Workspace.of()
     if run_dir:
         folder = workspace.root / run_dir
         if not folder.is_dir():
             raise InputError(f"run_dir: no folder at {run_dir}; leave it empty to work interactively")
-        return Run(folder, load_config(folder / "evidence" / "config.toml"), workspace)
-    path = Path(config)
-    loaded = load_config(path if path.is_file() else workspace.root / path, **({"as_of": as_of} if as_of else {}))
+        return Run(folder, load_config(folder / "config.toml"), workspace)
+    path = Path(config) if Path(config).is_file() else workspace.root / config
+    loaded = load_config(path, **({"as_of": as_of} if as_of else {}))
     run = Run(workspace.runs / f"{loaded.name}-lab", loaded, workspace)
-    begin(run, project_root(path if path.is_file() else workspace.root / path), command=INTERACTIVE)
+    made_from = ("config_digest", "code_digest")
+    before = run.load_json("run") if (run.evidence / "run.json").is_file() else {}
+    begin(run, project_root(path), command=INTERACTIVE)
+    now = run.load_json("run")
+    if any(before.get(name) != now[name] for name in made_from):
+        run.clear()  # models of another config must not be registered under this one
     return run
 
 
@@ -304,9 +360,13 @@ def begin(run: Run, project: Path, command: str) -> None:
     """Start a run's folder with what the run is made from: its config, its digests, its versions."""
     run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     raw = json.loads(run.config.model_dump_json(exclude_none=True))
+    write_whole(run.folder / "config.toml", tomli_w.dumps(raw))
+    # What leaves the house tells no machine's folders: paths within the project, else only a file's name.
     for key in ("path", "contract"):
-        if key in raw["dataset"] and Path(raw["dataset"][key]).is_relative_to(run.workspace.root):
-            raw["dataset"][key] = str(Path(raw["dataset"][key]).relative_to(run.workspace.root))
+        if key in raw["dataset"]:
+            path = Path(raw["dataset"][key])
+            inside = path.is_relative_to(run.workspace.root)
+            raw["dataset"][key] = str(path.relative_to(run.workspace.root)) if inside else path.name
     write_whole(run.evidence / "config.toml", tomli_w.dumps(raw))
     installed = {}
     for package in EVIDENCE_VERSIONS:

@@ -78,7 +78,7 @@ class Package:
         risk = self.model.risk_of(score) if calibrated else np.full(len(X), np.nan)
         thresholds = self._thresholds(threshold)
         # An hour without payments is no error.
-        tier = assign_tiers(risk if calibrated else score, thresholds) if len(X) else NO_TIERS
+        tier = assign_tiers(score, thresholds) if len(X) else NO_TIERS
         return pd.DataFrame(
             {
                 "score": score,

@@ -7,7 +7,6 @@ writes the report.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import Workspace, config_digest, digest_of, load_config, project_root
-from fraudlab.runs import Run, begin, code_digest, write_whole
+from fraudlab.runs import BusyError, Run, begin, code_digest, project_lock, write_whole
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
 
 STEPS: tuple[tuple[str, str], ...] = (
@@ -34,26 +33,6 @@ STEPS: tuple[tuple[str, str], ...] = (
 REPORT_STEP = ("report", "Report")
 # Steps before this one may still refuse the input; a refused run leaves no trace in MLflow.
 FIRST_TRACKED = "04_evaluate"
-
-
-class BusyError(FraudlabError):
-    """Another run holds the project's lock; the champion and the other run are untouched."""
-
-    exit_code = 75
-
-
-@contextlib.contextmanager
-def project_lock(workspace: Workspace) -> Iterator[None]:
-    """Hold the project's run lock; a second run gets `BusyError` (exit code 75) at once."""
-    workspace.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (workspace.runs / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                "another retraining is running in this project; wait for it or look at `fraudlab runs`"
-            ) from None
-        yield
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], *, cwd: Path) -> None:
@@ -101,7 +80,18 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], *, cw
         ) from None
     finally:
         if temporary.is_file():
+            _forget_folders(temporary)
             os.replace(temporary, output)
+
+
+def _forget_folders(notebook: Path) -> None:
+    """Leave only file names of the paths papermill notes in an executed notebook, and close it to other accounts."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    noted = content["metadata"].get("papermill", {})
+    for name in ("input_path", "output_path"):
+        if noted.get(name):
+            noted[name] = Path(noted[name]).name.lstrip(".")
+    write_whole(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def retrain(
@@ -132,13 +122,13 @@ def retrain(
     ------
     InputError : config, data or parameters break a rule (exit code 2).
     BusyError : another run is going on (exit code 75).
-    FraudlabError : a step failed (exit code 1); the registry is as it was.
+    FraudlabError : a step failed (exit code 1); a failure before the last notebook leaves the registry as it was.
     """
     config_path = Path(config_path)
     changes = changes or {}
     config = load_config(config_path, **changes)
-    project = project_root(config_path)
-    workspace = workspace or (Workspace.here() if "FRAUDLAB_HOME" in os.environ else Workspace(project))
+    workspace = workspace or Workspace.of(config_path)
+    project = _project(config_path, workspace)
     if config.dataset.source == "file" and not config.dataset.path.is_file():
         raise InputError(
             f"dataset.path: no file at {config.dataset.path}; put the data there or name another file "
@@ -151,17 +141,58 @@ def retrain(
         "contract": _file_digest(config.dataset.contract),
     }
     run = Run(workspace.runs / f"{config.name}-{digest_of(identity)[:10]}", config, workspace)
+    aside = run.folder.with_name(f"{run.folder.name}.before")
     with project_lock(workspace):
-        state = _read_state(run)
-        if state.get("status") == "done" and not fresh and run.report.is_file():
+        if aside.is_dir():  # a launcher was killed before it ended: the finished run it set aside comes back
+            shutil.rmtree(run.folder, ignore_errors=True)
+            os.rename(aside, run.folder)
+        if not fresh and _can_be_reused(run):
             progress({"step": "reuse", "status": "reused"})
             return run
-        # An unfinished folder holds only this run's own evidence; starting clean is cheaper than guessing.
+        if _read_state(run).get("status") == "done":
+            os.rename(run.folder, aside)
+        # An unfinished folder holds only its own evidence; starting clean is cheaper than guessing.
         shutil.rmtree(run.folder, ignore_errors=True)
-        begin(run, project, command=_command(config_path, project, changes))
-        with _for_kernels(workspace):
-            _run_steps(run, project, progress)
+        try:
+            begin(run, project, command=_command(config_path, project, changes))
+            with _for_kernels(workspace):
+                _run_steps(run, project, progress)
+        except BaseException:
+            if aside.is_dir():
+                shutil.rmtree(run.folder, ignore_errors=True)
+                os.rename(aside, run.folder)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
     return run
+
+
+def _project(config_path: Path, workspace: Workspace) -> Path:
+    """Return the folder whose notebooks and code make the run: the config's project, the workspace, the checkout."""
+    for folder in (project_root(config_path), workspace.root, Path(__file__).resolve().parents[2]):
+        if (folder / "notebooks" / f"{STEPS[0][0]}.ipynb").is_file():
+            return folder
+    raise InputError(
+        "notebooks: found no notebooks/01_ingest.ipynb beside the config; use a config of a fraudlab project"
+    )
+
+
+def _can_be_reused(run: Run) -> bool:
+    """Say whether a finished run's results are all still there: its report, its model version, its data."""
+    if _read_state(run).get("status") != "done" or not run.report.is_file():
+        return False
+    if not (run.workspace.mlruns / "mlflow.db").is_file():
+        return False
+    from fraudlab import tracking
+    from fraudlab.privacy.keys import KeyDirectory
+    from fraudlab.privacy.vault import Vault
+
+    versions = tracking.models_table(tracking.open_store(run.workspace))
+    version = run.load_json("decision")["challenger_version"]
+    there = ((versions["name"] == run.config.name) & (versions["version"].astype(str) == version)).any()
+    with contextlib.suppress(FraudlabError):
+        held = Vault(run.workspace.vault, KeyDirectory(run.workspace.keys)).manifest(run.config.dataset.name)
+        return bool(there) and held["digest"] == run.load_json("run")["data_digest"]
+    return False
 
 
 @contextlib.contextmanager
@@ -216,11 +247,11 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
         tracking.log_folder(client, tracked, run.report, "report")
         status = "FINISHED"
         _write_state(run, "done", done)
-    except InputError:
-        # A refusal leaves nothing behind: the sentence says all there is to know.
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
     except BaseException as error:
+        if isinstance(error, InputError) and tracked is None:
+            # A refusal leaves nothing behind: the sentence says all there is to know.
+            shutil.rmtree(run.folder, ignore_errors=True)
+            raise
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         _write_state(run, "failed", done)
         raise
@@ -258,8 +289,9 @@ def _file_digest(path: Path) -> str:
 
 
 def _read_state(run: Run) -> dict[str, Any]:
-    path = run.folder / "state.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((run.folder / "state.json").read_text(encoding="utf-8"))
+    return {}
 
 
 def _write_state(run: Run, status: str, steps: list[dict[str, Any]]) -> None:
@@ -267,15 +299,26 @@ def _write_state(run: Run, status: str, steps: list[dict[str, Any]]) -> None:
 
 
 def runs_table(workspace: Workspace) -> pd.DataFrame:
-    """List the runs of a project, newest first: run, status, steps, seconds, report."""
+    """List the runs of a project, newest first: run, status, steps, seconds, report.
+
+    A run that says it is running while nobody holds the project's lock was killed.
+    """
+    try:
+        with project_lock(workspace):
+            alive = False
+    except BusyError:
+        alive = True
     rows = []
     for path in sorted(workspace.runs.glob("*/state.json"), key=lambda p: p.stat().st_mtime, reverse=True):
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = {"status": "damaged", "steps": []}
+        with contextlib.suppress(ValueError):
+            state = json.loads(path.read_text(encoding="utf-8"))
         report = workspace.reports / f"{path.parent.name}.html"
+        killed = state["status"] == "running" and not alive
         rows.append(
             {
                 "run": path.parent.name,
-                "status": state["status"],
+                "status": "killed" if killed else state["status"],
                 "steps": len(state["steps"]),
                 "seconds": round(sum(step["seconds"] for step in state["steps"]), 1),
                 "report": str(report.relative_to(workspace.root)) if report.is_file() else "",

@@ -92,6 +92,10 @@ def test_the_packaged_model_scores_what_was_evaluated(finished: tuple[workflow.R
     metrics = run.load_table("metrics").query("model == 'xgboost'").set_index("metric")["value"]
     assert roc_auc_score(part["y"], scored["score"]) == pytest.approx(metrics["auc_roc"], abs=1e-9)
     assert scored["reasons"][scored["tier"] != "low"].str.len().gt(0).all()
+    # What goes to work decides as the report says it does.
+    counted = scored["tier"].value_counts()
+    told = run.load_table("tiers").set_index("tier")["transactions"]
+    assert counted.reindex(told.index).tolist() == told.tolist()
 
 
 def test_asking_again_reuses_the_run(finished: tuple[workflow.Run, list[dict]]) -> None:
@@ -119,6 +123,84 @@ def test_files_are_for_their_owner_only(finished: tuple[workflow.Run, list[dict]
     run, _ = finished
     written = [path for path in run.folder.rglob("*") if path.is_file()]
     assert not [path for path in written if path.stat().st_mode & 0o077]
+
+
+def test_no_folder_of_this_machine_is_told(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    told = [*run.evidence.rglob("*"), *(run.folder / "notebooks").rglob("*"), run.report, *run.package.rglob("*")]
+    machine = (str(run.workspace.root), str(ROOT))
+    guilty = [
+        path.name for path in told if path.is_file() and any(m in path.read_text(errors="ignore") for m in machine)
+    ]
+    assert not guilty
+
+
+def copied(run: workflow.Run, folder: Path) -> workflow.Run:
+    shutil.copytree(run.workspace.root, folder)
+    return workflow.Run(folder / "runs" / run.folder.name, run.config, Workspace(folder))
+
+
+def test_a_run_whose_model_or_data_is_gone_is_not_reused(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path
+) -> None:
+    for gone in ("mlruns", "data/vault", "reports"):
+        run = copied(finished[0], tmp_path / gone.replace("/", "-"))
+        assert workflow._can_be_reused(run)
+        shutil.rmtree(run.workspace.root / gone)
+        assert not workflow._can_be_reused(run)
+
+
+def test_a_fresh_run_that_fails_or_is_killed_leaves_the_finished_one(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    kept = {path.relative_to(run.folder): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+    def now() -> dict[Path, bytes]:
+        return {path.relative_to(run.folder): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+    def fails(*_: object) -> None:
+        raise FraudlabError("step 2 failed")
+
+    monkeypatch.setattr(workflow, "_run_steps", fails)
+    with pytest.raises(FraudlabError, match="step 2 failed"):
+        workflow.retrain(DEMO, changes=SMALL, workspace=run.workspace, fresh=True)
+    assert now() == kept
+    # Killed in the middle: the launcher had no chance to put it back; the next one does.
+    os.rename(run.folder, run.folder.with_name(f"{run.folder.name}.before"))
+    run.folder.mkdir()
+    (run.folder / "state.json").write_text("{")
+    workflow.retrain(DEMO, changes=SMALL, workspace=run.workspace)
+    assert now() == kept
+    assert [path.name for path in run.workspace.runs.iterdir() if path.is_dir()] == [run.folder.name]
+
+
+def test_a_killed_run_is_listed_as_killed(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    (run.folder / "state.json").write_text('{"status": "running", "steps": []}')
+    assert workflow.runs_table(run.workspace)["status"].tolist() == ["killed"]
+    with workflow.project_lock(run.workspace):
+        assert workflow.runs_table(run.workspace)["status"].tolist() == ["running"]
+
+
+def test_a_damaged_champion_is_told_to_the_gate(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:
+    from fraudlab import recipe
+
+    run = copied(finished[0], tmp_path / "copy")
+    prepared = recipe.prepare(run.config, run.workspace)
+    client = tracking.open_store(run.workspace)
+    if tracking.champion(client, "demo") is None:
+        tracking.promote(client, "demo", "1", reason="for this test")
+    sound = run.incumbent(prepared)
+    assert sound.problem == ""
+    assert sound.learnt_until == prepared.fold.refit_end
+    package = tracking.champion(client, "demo")["package"]
+    booster = next(Path(package).rglob("*.ubj"))
+    booster.chmod(0o600)
+    booster.write_bytes(booster.read_bytes() + b"x")
+    broken = run.incumbent(prepared)
+    assert broken.metrics is None
+    assert broken.problem
 
 
 def test_a_moved_project_keeps_its_champion(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:
@@ -184,6 +266,18 @@ def test_interactive_notebooks_find_the_config_from_their_folder(
     monkeypatch.chdir(tmp_path / "notebooks")
     run = open_run("configs/demo.toml")
     assert run.folder == tmp_path / "runs" / "demo-lab"
-    assert load_config(run.evidence / "config.toml") == run.config
+    assert load_config(run.folder / "config.toml") == run.config
     with pytest.raises(InputError, match=r"no data\.json yet; run the notebooks in order"):
         run.load_json("data")
+    # What was made from other settings, or from other data, is not mixed with this pass.
+    run.save_json("thresholds", {"review": 0.5})
+    assert open_run("configs/demo.toml").load_json("thresholds") == {"review": 0.5}
+    run.record_data({"digest": "a"})
+    run.save_json("thresholds", {"review": 0.5})
+    run.record_data({"digest": "a"})
+    assert run.load_json("thresholds") == {"review": 0.5}
+    run.record_data({"digest": "b"})
+    assert not (run.evidence / "thresholds.json").exists()
+    run.save_json("thresholds", {"review": 0.5})
+    open_run("configs/demo.toml", as_of="2026-05-01T00:00Z")
+    assert not (run.evidence / "thresholds.json").exists()

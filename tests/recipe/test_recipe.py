@@ -112,20 +112,45 @@ OURS = {"xgboost__auc_roc": 0.9, "xgboost__card_precision_at_k": 0.3, "rules__ca
         ({}, None, [True, True]),
         ({"xgboost__auc_roc": 0.55}, None, [False, True]),
         ({"rules__card_precision_at_k": 0.3}, None, [True, False]),
-        ({}, 0.32, [True, True, True]),
-        ({}, 0.3201, [True, True, False]),
+        ({}, 0.32, [True, True, True, True]),
+        ({}, 0.3201, [True, True, True, False]),
     ],
 )
-def test_the_gate(changes: dict[str, float], champion: float | None, passed: list[bool]) -> None:
-    before = None if champion is None else figures(champion__card_precision_at_k=champion)
-    found = recipe.promotion_gate(figures(**(OURS | changes)), "xgboost", before, GateConfig(non_inferiority=0.02))
+def test_the_gate(one, changes: dict[str, float], champion: float | None, passed: list[bool]) -> None:
+    fold = one[1].fold
+    before = champion and recipe.Incumbent("1", fold.refit_end, figures(champion__card_precision_at_k=champion))
+    gate = GateConfig(non_inferiority=0.02)
+    found = recipe.promotion_gate(figures(**(OURS | changes)), "xgboost", before, gate, fold=fold)
     assert [check["passed"] for check in found] == passed
-    assert all(check["required"] and check["check"] for check in found)
+    assert all(check["required"] and check["check"] and check["found"] for check in found)
 
 
-def test_the_gate_refuses_a_table_without_the_figures() -> None:
+def test_a_look_back_never_takes_over(one) -> None:
+    fold = one[1].fold
+    later = recipe.Incumbent("1", fold.refit_end + pd.Timedelta(days=1), figures(champion__card_precision_at_k=0.0))
+    found = recipe.promotion_gate(figures(**OURS), "xgboost", later, GateConfig(), fold=fold)
+    assert [check["check"] for check in found if not check["passed"]] == [
+        "has learnt from payments as late as the champion's"
+    ]
+    flattered = recipe.Incumbent("1", fold.test_end, figures(champion__card_precision_at_k=0.0))
+    found = recipe.promotion_gate(figures(**OURS), "xgboost", flattered, GateConfig(), fold=fold)
+    assert found[-1]["check"].endswith("which has learnt from some of these days")
+
+
+def test_a_champion_that_cannot_be_read_is_not_replaced_in_silence(one) -> None:
+    broken = recipe.Incumbent("1", None, None, "its package is damaged")
+    found = recipe.promotion_gate(figures(**OURS), "xgboost", broken, GateConfig(), fold=one[1].fold)
+    assert found[-1] == {
+        "check": "the champion can be compared",
+        "required": "a package that loads",
+        "found": "its package is damaged",
+        "passed": False,
+    }
+
+
+def test_the_gate_refuses_a_table_without_the_figures(one) -> None:
     with pytest.raises(InputError, match="must hold card_precision_at_k of rules once; found 0"):
-        recipe.promotion_gate(figures(**OURS).iloc[:2], "xgboost", None, GateConfig())
+        recipe.promotion_gate(figures(**OURS).iloc[:2], "xgboost", None, GateConfig(), fold=one[1].fold)
 
 
 def test_example_alerts_name_nobody(one) -> None:

@@ -29,6 +29,8 @@ def test_shipped_configs_are_valid(path: Path) -> None:
         ({"dataset__source": "file"}, "dataset.path must name a CSV or Parquet file"),
         ({"as_of": "2026-01-01T00:00:00"}, "must carry a time zone"),
         ({"name": "Demo Run"}, "key 'name'"),
+        ({"name__foo": 1}, "key 'name' holds a value and no keys of its own"),
+        ({"split__entity": "foo"}, "key 'split.entity'"),
     ],
 )
 def test_wrong_keys_are_refused_with_the_key_and_the_rule(change: dict[str, object], sentence: str) -> None:
@@ -76,8 +78,14 @@ def test_the_workspace_is_found_from_below(tmp_path: Path, monkeypatch: pytest.M
     below.mkdir(parents=True)
     assert project_root(below) == tmp_path
     monkeypatch.delenv("FRAUDLAB_HOME", raising=False)
-    assert Workspace.here(below).root == tmp_path
+    monkeypatch.chdir(below)
+    assert Workspace.of().root == tmp_path
+    assert Workspace.of(DEMO).root == ROOT
+    assert Workspace.of(Path("/tmp/no-project/x.toml")).root == tmp_path
+    (tmp_path / "pyproject.toml").unlink()
+    with pytest.raises(InputError, match=r"found no pyproject\.toml at or above the working folder"):
+        Workspace.of()
     monkeypatch.setenv("FRAUDLAB_HOME", str(below))
-    assert Workspace.here().vault == below / "data" / "vault"
+    assert Workspace.of().vault == below / "data" / "vault"
     monkeypatch.setenv("FRAUDLAB_KEYS", str(tmp_path / "elsewhere"))
-    assert Workspace.here().keys == tmp_path / "elsewhere"
+    assert Workspace.of().keys == tmp_path / "elsewhere"

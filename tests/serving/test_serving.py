@@ -71,13 +71,14 @@ def X() -> pd.DataFrame:
     return rows(400, 2)[0]
 
 
-def test_scores_are_the_models_and_tiers_are_cut_on_the_risk(package, model, X):
+def test_scores_are_the_models_and_tiers_are_cut_on_the_score(package, model, X):
     scored = package.score(X)
     assert scored.columns.tolist() == ["score", "risk", "tier", "action", "reasons"]
     np.testing.assert_array_equal(scored["score"], model.score(X))
     risk = model.risk(X)
     np.testing.assert_array_equal(scored["risk"], risk)
-    by_hand = ["severe" if r >= 0.9 else "high" if r >= 0.5 else "elevated" if r >= 0.2 else "low" for r in risk]
+    score = model.score(X)
+    by_hand = ["severe" if s >= 0.9 else "high" if s >= 0.5 else "elevated" if s >= 0.2 else "low" for s in score]
     assert scored["tier"].tolist() == by_hand
     assert len(set(by_hand)) == 4
     action = {"low": "approve", "elevated": "step_up_authentication", "high": "manual_review"}
@@ -167,11 +168,11 @@ def test_many_missing_features_are_counted_not_all_listed(tmp_path):
 
 
 def test_a_callers_threshold_moves_manual_review_and_its_neighbours_give_way(package, model, X):
-    risk = model.risk(X)
+    score = model.score(X)
     low = package.score(X, reasons=False, threshold=0.1)
-    assert low["tier"].tolist() == ["severe" if r >= 0.9 else "high" if r >= 0.1 else "low" for r in risk]
+    assert low["tier"].tolist() == ["severe" if s >= 0.9 else "high" if s >= 0.1 else "low" for s in score]
     high = package.score(X, reasons=False, threshold=0.95)
-    assert high["tier"].tolist() == ["severe" if r >= 0.95 else "elevated" if r >= 0.2 else "low" for r in risk]
+    assert high["tier"].tolist() == ["severe" if s >= 0.95 else "elevated" if s >= 0.2 else "low" for s in score]
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(InputError, match=r"threshold: must lie in \[0, 1\]; found"):
             package.score(X, threshold=wrong)

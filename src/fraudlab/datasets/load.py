@@ -205,7 +205,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _vault(workspace: Workspace | None) -> Vault:
-    workspace = workspace or Workspace.here()
+    workspace = workspace or Workspace.of()
     return Vault(workspace.vault, KeyDirectory(workspace.keys))
 
 
