@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long lint handbook lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
@@ -35,6 +35,11 @@ setup: .venv/.ready ## create .venv from the hashed lock (uv when present, else 
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $@
+
+extras: setup ## add PDF reports, Spark and MLflow sign-in (0.5 GB; PDF needs the system's pango too)
+	@if command -v uv >/dev/null 2>&1; then \
+	  VIRTUAL_ENV=$(CURDIR)/.venv uv pip install --quiet --require-hashes --compile-bytecode -r requirements-extras.lock; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-extras.lock; fi
 
 run: setup ## simulate, ingest, explore, train, evaluate, explain, register, report: the demo, end to end
 	@$(BIN)/fraudlab retrain --config $(CONFIG)

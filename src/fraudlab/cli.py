@@ -183,9 +183,13 @@ def simulate(
     """
     from fraudlab.config import load_config
     from fraudlab.datasets.simulate import simulate as simulate_payments
+    from fraudlab.schema import InputError
 
     loaded = load_config(config, **_changes(change))
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"out: must end in .csv or .parquet; found '{out.suffix}'; choose one of them")
     frame = simulate_payments(loaded.dataset.simulate, loaded.seed)
+    os.umask(0o077)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}")
     if out.suffix == ".csv":
@@ -296,6 +300,26 @@ def models_list(as_json: JsonOption = False) -> None:
         typer.echo("No model is registered yet. Next: fraudlab retrain --config configs/demo.toml")
     else:
         _print_table(table)
+
+
+@models_app.command("promote")
+def models_promote(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    version: Annotated[str, typer.Argument(help="The version that shall be champion.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads the model's history.")],
+) -> None:
+    """Make a registered version the champion by hand, with a reason; also the way back to an earlier one.
+
+    Example: fraudlab models promote demo 1 --reason "version 2 raised false alarms on travel"
+    """
+    from fraudlab import tracking
+    from fraudlab.runs import project_lock
+
+    workspace = _workspace()
+    with project_lock(workspace):
+        done = tracking.promote(tracking.open_store(workspace), name, version, reason=reason)
+    before = f"; before: version {done['previous']}" if done["previous"] else ""
+    typer.echo(f"{name} version {version} is the champion{before}")
 
 
 @app.command()

@@ -29,6 +29,7 @@ from fraudlab import metrics, serving, tracking, training
 from fraudlab.config import RunConfig, Workspace, config_digest, load_config, project_root
 from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet
+from fraudlab.plots import Picture
 from fraudlab.recipe import Incumbent, Prepared
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.training import FittedModel
@@ -100,6 +101,15 @@ class Run:
         write_whole(self.evidence / f"{name}.csv", table.to_csv(index=False))
         return table
 
+    def save_picture(self, name: str, picture: Picture) -> Picture:
+        """Write a picture as figures/<name>.png and return it, so that a cell can show what it saved."""
+        folder = self.folder / "figures"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = folder / f".{name}.png"
+        picture.savefig(temporary, dpi=130)
+        os.replace(temporary, folder / f"{name}.png")
+        return picture
+
     def load_json(self, name: str) -> Any:
         """Read one JSON file of evidence; say which notebook writes it when it is not there."""
         path = self.evidence / f"{name}.json"
@@ -123,7 +133,7 @@ class Run:
 
     def clear(self) -> None:
         """Remove models, package and evidence, all but the config and run.json."""
-        for folder in (self.model_folder, self.package):
+        for folder in (self.model_folder, self.package, self.folder / "figures"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self.evidence.glob("*"):
             if path.name not in ("config.toml", "run.json"):

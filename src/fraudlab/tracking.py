@@ -264,16 +264,6 @@ def log_folder(client: MlflowClient, run_id: str, folder: Path, artifact_path: s
         raise InputError(f"artifacts: must be a folder or a file; found nothing at '{folder.name}'; write it first")
 
 
-def log_tables(
-    client: MlflowClient, run_id: str, tables: Mapping[str, pd.DataFrame], artifact_path: str = "tables"
-) -> None:
-    """Log tables as CSV files, which MLflow's page shows as tables."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, table in tables.items():
-            table.to_csv(Path(folder) / f"{name}.csv", index=False)
-        client.log_artifacts(run_id, folder, artifact_path)
-
-
 def log_dataset(client: MlflowClient, run_id: str, *, name: str, digest: str, rows: int) -> None:
     """Note which data the run stands on: its name, the sha-256 of its content, its size. No row is read or kept.
 

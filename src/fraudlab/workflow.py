@@ -243,7 +243,8 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
             done.append(event)
             _write_state(run, "running", done)
             progress(event)
-        tracking.log_folder(client, tracked, run.evidence, "evidence")
+        for name in ("evidence", "figures", "notebooks"):
+            tracking.log_folder(client, tracked, run.folder / name, name)
         tracking.log_folder(client, tracked, run.report, "report")
         status = "FINISHED"
         _write_state(run, "done", done)

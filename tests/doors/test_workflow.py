@@ -1,4 +1,4 @@
-"""The main job, end to end on small demo data: all notebooks through papermill, registry, report, no identifier left."""
+"""The main job, end to end on small demo data: notebooks through papermill, registry, report, no identifier left."""
 
 from __future__ import annotations
 
@@ -77,6 +77,9 @@ def test_tracking_holds_the_same_figures(finished: tuple[workflow.Run, list[dict
     assert tracked.info.status == "FINISHED"
     assert tracked.data.metrics["xgboost/auc_roc"] == pytest.approx(metrics["auc_roc"])
     assert tracked.data.tags["fraudlab.data_digest"] == run.load_json("run")["data_digest"]
+    artifacts = {found.path for found in tracking.open_store(run.workspace).list_artifacts(tracked.info.run_id)}
+    assert {"evidence", "figures", "notebooks", "report"} <= artifacts
+    assert len(list((run.folder / "figures").glob("*.png"))) >= 10
 
 
 def test_the_packaged_model_scores_what_was_evaluated(finished: tuple[workflow.Run, list[dict]]) -> None:
@@ -201,6 +204,23 @@ def test_a_damaged_champion_is_told_to_the_gate(finished: tuple[workflow.Run, li
     broken = run.incumbent(prepared)
     assert broken.metrics is None
     assert broken.problem
+
+
+def test_a_person_can_promote_with_a_reason(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from fraudlab.cli import app
+
+    run = copied(finished[0], tmp_path / "copy")
+    client = tracking.open_store(run.workspace)
+    client.delete_registered_model_alias("demo", "champion")
+    monkeypatch.setenv("FRAUDLAB_HOME", str(run.workspace.root))
+    result = CliRunner().invoke(app, ["models", "promote", "demo", "1", "--reason", "the gate was too strict"])
+    assert result.output == "demo version 1 is the champion\n"
+    assert tracking.champion(client, "demo")["version"] == "1"
+    assert CliRunner().invoke(app, ["models", "promote", "demo", "1"]).exit_code == 2, "a reason is needed"
 
 
 def test_a_moved_project_keeps_its_champion(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:

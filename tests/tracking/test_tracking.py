@@ -185,7 +185,8 @@ def test_a_database_half_made_is_none(template, tmp_path, monkeypatch):
 def test_a_moved_project_keeps_its_runs_and_models(workspace, client, run_id, packed, tmp_path):
     tracking.register_package(client, run_id, packed, name="demo", config=CONFIG)
     tracking.promote(client, "demo", "1", reason="first")
-    tracking.log_tables(client, run_id, {"metrics": TABLE})
+    (tmp_path / "metrics.csv").write_text("value\n1\n")
+    tracking.log_folder(client, run_id, tmp_path / "metrics.csv", "tables")
     outside = f"{workspace.mlruns}/artifacts-of-others"
     client.create_experiment("outside", artifact_location=outside)
     old = str(workspace.root)
@@ -259,16 +260,14 @@ def test_more_metrics_than_one_request_holds(client, run_id):
     assert sum(value for name, value in found.items() if name.startswith("m/")) == 1499 * 750
 
 
-def test_folders_files_and_tables_come_back(client, run_id, tmp_path):
+def test_folders_and_files_come_back(client, run_id, tmp_path):
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "a.json").write_text("{}")
     tracking.log_folder(client, run_id, tmp_path / "evidence", "evidence")
     tracking.log_folder(client, run_id, tmp_path / "evidence" / "a.json", "report")
-    tracking.log_tables(client, run_id, {"metrics": TABLE})
     artifacts = Path(client.get_run(run_id).info.artifact_uri)
     files = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
-    assert files == {"evidence/a.json", "report/a.json", "tables/metrics.csv"}
-    assert pd.read_csv(artifacts / "tables" / "metrics.csv")["value"].sum() == 2.5
+    assert files == {"evidence/a.json", "report/a.json"}
     with pytest.raises(InputError, match="must be a folder or a file; found nothing at 'none'"):
         tracking.log_folder(client, run_id, tmp_path / "none", "evidence")
 

@@ -95,9 +95,7 @@ def to_pdf(html_path: Path, pdf_path: Path) -> Path:
     try:
         from weasyprint import HTML
     except ImportError:
-        raise FraudlabError(
-            "PDF needs WeasyPrint, which is not installed; add it with: pip install 'fraudlab[report]'"
-        ) from None
+        raise FraudlabError("PDF needs WeasyPrint, which is not installed; add it with: make extras") from None
     except OSError:
         raise FraudlabError("PDF needs the Pango library of the system; install it (Debian: libpango-1.0-0)") from None
     pdf_path.parent.mkdir(parents=True, exist_ok=True)
