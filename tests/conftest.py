@@ -23,7 +23,7 @@ def make_transactions(
     fraud_rate: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Canonical transactions in the total order: frauds are larger and at a few bad merchants, labels come days later."""
+    """Canonical transactions in the total order: frauds are larger and at a few bad merchants, labels come later."""
     rng = np.random.default_rng(seed)
     start = pd.Timestamp("2026-01-01", tz="UTC")
     seconds = np.sort(rng.integers(0, days * 86_400, rows))

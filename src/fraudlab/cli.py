@@ -87,7 +87,7 @@ def retrain(
     config: ConfigOption = DEMO,
     as_of: Annotated[str, typer.Option(help="What was known then, with a time zone: 2026-06-01T00:00Z.")] = "",
     change: SetOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run again although nothing changed.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again although nothing but time has passed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ingest, train, evaluate, explain, register and report, by running the notebooks in order.
@@ -153,7 +153,14 @@ def _near(path: Path, root: Path) -> str:
 
 
 @app.command()
-def ingest(config: ConfigOption = DEMO, change: SetOption = None, as_json: JsonOption = False) -> None:
+def ingest(
+    config: ConfigOption = DEMO,
+    change: SetOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write anew although nothing changed, or with new keys if the old are lost.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Bring raw transactions through their contract into the encrypted, pseudonymised vault.
 
     Example: fraudlab ingest --config configs/demo.toml
@@ -162,12 +169,15 @@ def ingest(config: ConfigOption = DEMO, change: SetOption = None, as_json: JsonO
     from fraudlab.datasets import ingest as ingest_dataset
 
     loaded = load_config(config, **_changes(change))
-    manifest = ingest_dataset(loaded, _workspace(config))
+    manifest = ingest_dataset(loaded, _workspace(config), force=force)
     if as_json:
         _print_json(manifest)
         return
     said = "is already in the vault, unchanged" if manifest["reused"] else "is in the vault"
     typer.echo(f"{loaded.dataset.name}: {manifest['rows']:,} transactions; the data set {said}.")
+    if manifest["repaired"]:
+        damaged = ", ".join(manifest["repaired_files"])
+        typer.echo(f"Damaged files were found and written anew from the source: {damaged}. Find out who changed them.")
     typer.echo(f"Next: fraudlab retrain --config {config}")
 
 

@@ -120,7 +120,7 @@ class RunConfig(_Frozen):
     owner: str = "not provided"
     purpose: str = "fraud-model-training"
     seed: int = Field(7, ge=0)
-    as_of: dt.datetime | None = Field(None, description="what was known then; default: everything held")
+    as_of: dt.datetime | None = Field(None, description="what was known then; default: when the file was ingested")
     dataset: DatasetConfig
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()

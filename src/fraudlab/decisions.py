@@ -114,9 +114,6 @@ def choose_thresholds(
             f"arguments: must have one entry per transaction each; found score {len(score):,}, event_time "
             f"{len(time):,}, entity {len(entity):,}; pass the same rows"
         )
-    for argument, missing in (("event_time", time.isna().sum()), ("entity", entity.isna().sum())):
-        if missing:
-            raise InputError(f"{argument}: must not be missing; found {missing:,} missing; fill or drop these rows")
     if not alerts_per_day > 0:
         raise InputError(f"alerts_per_day: must be above 0; found {alerts_per_day}; correct decision.alerts_per_day")
     if not step_up_per_day >= 0:
@@ -125,9 +122,7 @@ def choose_thresholds(
         raise InputError(
             f"limit_per_day: must lie in [0, alerts_per_day]; found {limit_per_day} of {alerts_per_day}; correct it"
         )
-    day = (time if time.tz is None else time.tz_convert(None)).floor("D")
-    best = pd.Series(score).groupby([day, entity.to_numpy()], sort=False).max()
-    days = day.nunique()
+    best, days = _best_of_cases(score, time, entity)
     return Thresholds(
         review=_threshold(best, alerts_per_day * days),
         step_up=_threshold(best, (alerts_per_day + step_up_per_day) * days),
@@ -164,7 +159,9 @@ def actions_for(tiers: pd.Categorical) -> pd.Series:
     return pd.Series(tiers).map({name: tier.action for name, tier in TIERS.items()}).astype("str")
 
 
-def tier_table(y: Any, tiers: pd.Categorical, amount: Any) -> pd.DataFrame:
+def tier_table(
+    y: Any, tiers: pd.Categorical, amount: Any, *, event_time: Any = None, entity: Any = None
+) -> pd.DataFrame:
     """Count what fell into each tier.
 
     Parameters
@@ -172,26 +169,34 @@ def tier_table(y: Any, tiers: pd.Categorical, amount: Any) -> pd.DataFrame:
     y : outcomes, shape (n,), boolean or 0/1, none missing.
     tiers : from `assign_tiers`, shape (n,).
     amount : shape (n,), in major units.
+    event_time, entity : shape (n,), both or neither; they say whose case of which day (UTC) a transaction belongs to.
 
     Returns
     -------
     DataFrame, a row per tier from low to severe, empty ones too: tier, action, transactions, frauds, fraud_rate (NaN
-    for an empty tier), amount, fraud_amount.
+    for an empty tier), amount, fraud_amount. With event_time and entity also cases_per_day: the entities whose highest
+    tier of a day is this one, mean over the days that have transactions; "high" and "severe" together compare with
+    the planned `alerts_per_day`, "elevated" with `step_up_per_day`.
 
     Raises
     ------
-    InputError : lengths differ, an outcome is missing, a tier is unknown.
+    InputError : lengths differ, an outcome, time or entity is missing, a tier is unknown, event_time comes without
+        entity or the other way round.
 
     >>> tiers = assign_tiers([0.1, 0.3, 0.9], Thresholds(review=0.8, step_up=0.3))
     >>> tier_table([0, 0, 1], tiers, [10.0, 20.0, 30.0])[["tier", "frauds", "fraud_amount"]].values.tolist()
     [['low', 0, 0.0], ['elevated', 0, 0.0], ['high', 1, 30.0], ['severe', 0, 0.0]]
     """
     outcome, amount = pd.Series(y), np.asarray(amount, dtype=float)
-    if not len(outcome) == len(tiers) == len(amount):
-        raise InputError(
-            f"arguments: must have one entry per transaction each; found y {len(outcome):,}, tiers {len(tiers):,}, "
-            f"amount {len(amount):,}; pass the same rows"
-        )
+    given = {"y": outcome, "tiers": tiers, "amount": amount}
+    by_case = event_time is not None
+    if by_case != (entity is not None):
+        raise InputError("event_time, entity: must be given together to count cases; found one only; pass both or none")
+    if by_case:
+        given |= {"event_time": pd.DatetimeIndex(event_time), "entity": pd.Series(entity)}
+    if len({len(values) for values in given.values()}) > 1:
+        found = ", ".join(f"{name} {len(values):,}" for name, values in given.items())
+        raise InputError(f"arguments: must have one entry per transaction each; found {found}; pass the same rows")
     if missing := int(outcome.isna().sum()):
         raise InputError(f"y: outcomes must be known; found {missing:,} missing; leave rows without a label out")
     fraud, code = outcome.to_numpy(dtype=float), pd.Index(TIERS).get_indexer(pd.Series(tiers).astype("str"))
@@ -202,7 +207,7 @@ def tier_table(y: Any, tiers: pd.Categorical, amount: Any) -> pd.DataFrame:
         return np.bincount(code, weights=weights, minlength=len(TIERS))
 
     transactions, frauds = per_tier(), per_tier(fraud)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "tier": list(TIERS),
             "action": [tier.action for tier in TIERS.values()],
@@ -213,6 +218,19 @@ def tier_table(y: Any, tiers: pd.Categorical, amount: Any) -> pd.DataFrame:
             "fraud_amount": per_tier(fraud * amount),
         }
     )
+    if by_case:
+        best, days = _best_of_cases(code, given["event_time"], given["entity"])
+        table["cases_per_day"] = np.bincount(best, minlength=len(TIERS)) / max(days, 1)
+    return table
+
+
+def _best_of_cases(values: np.ndarray, time: pd.DatetimeIndex, entity: pd.Series) -> tuple[pd.Series, int]:
+    """Return the highest value of each case, an entity on a day (UTC), and the number of days."""
+    for argument, missing in (("event_time", time.isna().sum()), ("entity", entity.isna().sum())):
+        if missing:
+            raise InputError(f"{argument}: must not be missing; found {missing:,} missing; fill or drop these rows")
+    day = (time if time.tz is None else time.tz_convert(None)).floor("D")
+    return pd.Series(values).groupby([day, entity.to_numpy()], sort=False).max(), day.nunique()
 
 
 def _threshold(best: pd.Series, budget: float) -> float:

@@ -248,7 +248,8 @@ def save_model(model: FittedModel, folder: str | Path) -> str:
 
     The folder appears complete or not at all: it is written under another name, synced, then renamed. It holds
     `model.json` (what the model is, with the sha-256 of the other file and of itself) and `trees.ubj` or
-    `estimator.json`. Keep the returned digest elsewhere (an MLflow tag) to notice a deliberate exchange.
+    `estimator.json`. Keep the returned digest elsewhere (an MLflow tag) to notice a deliberate exchange. Equal fits
+    write equal bytes: the fact `seconds`, how long the fit took, is left out.
 
     Raises
     ------
@@ -266,7 +267,7 @@ def save_model(model: FittedModel, folder: str | Path) -> str:
         "name": model.name,
         "features": list(model.features),
         "calibrator": _calibrator_to_dict(model.calibrator),
-        "facts": model.facts,
+        "facts": {key: value for key, value in model.facts.items() if key != "seconds"},
         "files": {name: hashlib.sha256(payload).hexdigest()},
     }
     about_bytes = _json(about | {"digest": digest_of(about)})

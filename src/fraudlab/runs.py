@@ -129,7 +129,7 @@ class Run:
         if self.load_json("run").get("data_digest") not in (None, facts["digest"]):
             self.clear()
         self.save_json("data", facts)
-        self.note(data_digest=facts["digest"])
+        self.note(data_digest=facts["digest"], as_of=facts.get("as_of"))
 
     def clear(self) -> None:
         """Remove models, package and evidence, all but the config and run.json."""

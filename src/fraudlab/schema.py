@@ -276,7 +276,8 @@ def as_known_at(frame: pd.DataFrame, as_of: pd.Timestamp | None) -> pd.DataFrame
     frame = frame.loc[frame["event_time"] < as_of].reset_index(drop=True)
     if "label_time" in frame.columns:
         unknown = ~(frame["label_time"] <= as_of)
-        frame["is_fraud"] = frame["is_fraud"].mask(unknown, pd.NA)
+        if "is_fraud" in frame.columns:
+            frame["is_fraud"] = frame["is_fraud"].mask(unknown, pd.NA)
         frame["label_time"] = frame["label_time"].mask(unknown, pd.NaT)
     return frame
 

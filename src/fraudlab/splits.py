@@ -18,6 +18,12 @@ from fraudlab.schema import InputError, require_columns, utc
 MATURE = 0.99
 """Share of a day's labels that must be known before the day may end a test period chosen by default."""
 
+FRAUDS_MATURE = 0.95
+"""Share of a day's frauds that must be expected to be reported before the day may end a test chosen by default."""
+
+SAID_LATE = 0.01
+"""From this share of frauds still to be reported on, a fold says so when it explains itself."""
+
 DAY = pd.Timedelta(days=1)
 
 Window = tuple[pd.Timestamp, pd.Timestamp]
@@ -37,6 +43,8 @@ class Fold:
     unlabelled : per part, rows left out because their label was not known when the test began (training, validation)
         or is not known at all (test).
     frauds, customers : per part, labelled frauds and distinct entities among its rows.
+    late_frauds : expected share, 0 to 1, of the test's frauds that are reported only after the last known moment: its
+        recall is that of the early ones. See the notes of `temporal_fold`.
     entity : the column whose values are counted and left out as customers.
     """
 
@@ -59,6 +67,7 @@ class Fold:
     unlabelled: dict[str, int]
     frauds: dict[str, int]
     customers: dict[str, int]
+    late_frauds: float
     entity: str = "customer_id"
 
     @property
@@ -97,6 +106,10 @@ class Fold:
         if late:
             test += "; left out for want of a label known in time: " + ", ".join(
                 f"{count:,} in {part}" for part, count in late.items()
+            )
+        if self.late_frauds >= SAID_LATE:
+            test += (
+                f"; about {self.late_frauds * 100:.0f} % of the frauds of the test are expected to be reported later"
             )
         return f"Fold '{self.name}' {', '.join(said)}, and {test}."
 
@@ -141,7 +154,8 @@ def temporal_fold(
     split : lengths in days and rules, see `SplitConfig`.
     test_start : the moment the test begins, with a time zone; overrides `split.test_start`. When both are None the
         test is the latest run of `split.test_days` whole days (UTC) over which, and on the last of which, at least
-        99 % of the transactions have a known label.
+        99 % of the transactions have a known label, and on the last of which at least 95 % of the frauds are expected
+        to be reported (see the notes). A test that is stated may lie later; `late_frauds` then says what it lacks.
     name : what the fold is called when it explains itself.
 
     Returns
@@ -165,6 +179,11 @@ def temporal_fold(
     A model must not be trained on a period whose genuine rows are not settled yet: frauds are reported first, so the
     labels known early are nearly all frauds. Hence the refusal when on the last day before the delay fewer than half of
     the labels that came to be known were known at the test's start.
+
+    Genuine rows may all be settled while the slowest frauds are still to come; a test that ends too early for these
+    knows only the quick ones. What is known ends at the table's latest event_time or label_time. How long frauds take
+    is read off the labelled frauds of the first half of the time until then, the older ones, of which few are missing.
+    A delay longer than that half cannot be seen.
     """
     table = _Table.read(transactions, split.entity)
     needed = split.train_days + 2 * split.delay_days + split.valid_days + split.test_days
@@ -303,6 +322,8 @@ class _Table:
     entity: pd.Series
     start: pd.Timestamp
     end: pd.Timestamp
+    known_until: np.datetime64
+    fraud_delays: np.ndarray  # ascending, of the older frauds
 
     @classmethod
     def read(cls, transactions: pd.DataFrame, entity: str) -> _Table:
@@ -321,12 +342,19 @@ class _Table:
             )
         event = _microseconds(transactions["event_time"])
         labelled = transactions["is_fraud"].notna().to_numpy()
-        label_time = _microseconds(transactions["label_time"])
+        label_time = np.where(labelled, _microseconds(transactions["label_time"]), np.datetime64("NaT", "us"))
+        fraud = transactions["is_fraud"].astype("boolean").to_numpy(dtype=bool, na_value=False)
+        known_until = np.fmax(event[-1], np.fmax.reduce(label_time))
+        dated = fraud & ~np.isnat(label_time)
+        older = dated & (event <= event[0] + (known_until - event[0]) / 2)
+        told = older if older.any() else dated
         return cls(
             event=event,
-            label_time=np.where(labelled, label_time, np.datetime64("NaT", "us")),
+            label_time=label_time,
             labelled=labelled,
-            fraud=transactions["is_fraud"].astype("boolean").to_numpy(dtype=bool, na_value=False),
+            fraud=fraud,
+            known_until=known_until,
+            fraud_delays=np.sort(label_time[told] - event[told]),
             entity=transactions[entity],
             start=pd.Timestamp(event[0], tz="UTC").floor("D"),
             end=pd.Timestamp(event[-1], tz="UTC").floor("D") + DAY,
@@ -339,6 +367,16 @@ class _Table:
     def rows(self, window: Window) -> slice:
         low, high = np.searchsorted(self.event, [_moment(window[0]), _moment(window[1])])
         return slice(int(low), int(high))
+
+    def late_frauds(self, window: Window) -> float:
+        """Return the share of the frauds of `window` that is expected to be reported after what is known ends.
+
+        It is 0 where no fraud tells how long reports take.
+        """
+        age = self.known_until - self.event[self.rows(window)]
+        if not (len(age) and len(self.fraud_delays)):
+            return 0.0
+        return float(1 - np.searchsorted(self.fraud_delays, age, side="right").mean() / len(self.fraud_delays))
 
 
 def _fold(
@@ -407,6 +445,7 @@ def _fold(
         unlabelled=unlabelled,
         frauds=frauds,
         customers={part: _distinct(codes, rows - span.start) for part, rows in positions.items()},
+        late_frauds=table.late_frauds(test),
         entity=str(table.entity.name),
     )
 
@@ -437,13 +476,23 @@ def _mature_start(table: _Table, test_days: int) -> pd.Timestamp:
 
     last = slice(test_days - 1, None)
     mature = (known[last] >= MATURE * total[last]) & (run(known) >= MATURE * run(total)) & (total[last] > 0)
-    if not mature.any():
-        raise InputError(
-            f"split.test_start: by default the test is the latest {test_days} days with {MATURE:.0%} of the labels "
-            f"known; found none, {known.sum():,} of {total.sum():,} labels are known at all; load a later as_of or "
-            "state split.test_start"
+    for first in np.flatnonzero(mature)[::-1]:
+        start = table.start + int(first) * DAY
+        end = start + test_days * DAY
+        if table.late_frauds((end - DAY, end)) <= 1 - FRAUDS_MATURE:
+            return start
+    found = f"found none, {known.sum():,} of {total.sum():,} labels are known at all"
+    if mature.any():
+        slow = np.quantile(table.fraud_delays, FRAUDS_MATURE) / np.timedelta64(1, "D")
+        found = (
+            f"found none, {FRAUDS_MATURE:.0%} of the frauds take up to {slow:.0f} days and what is known ends on "
+            f"{pd.Timestamp(table.known_until).date()}"
         )
-    return table.start + int(np.flatnonzero(mature)[-1]) * DAY
+    raise InputError(
+        f"split.test_start: by default the test is the latest {test_days} days with {MATURE:.0%} of the labels known "
+        f"and, on the last day, {FRAUDS_MATURE:.0%} of the frauds reported; {found}; load a later as_of or state "
+        "split.test_start"
+    )
 
 
 def _refuse_short_delay(table: _Table, known: np.ndarray, learnt: Window, refit: Window, test: Window) -> None:
@@ -492,9 +541,10 @@ def _refuse_poor(part: str, window: Window, rows: int, frauds: int, unlabelled: 
 
 def _too_short(needed: int, parts: str, table: _Table, end: pd.Timestamp) -> str:
     found = max((end - table.start) // DAY, 0)
+    where = ", where the test ends" if end < table.end else ""
     return (
         f"split: needs {needed} days of transactions ({parts}); found {found} from {table.start.date()} to "
-        f"{(end - DAY).date()}; shorten the windows, move test_start or load more days"
+        f"{(end - DAY).date()}{where}; shorten the windows, move test_start or load more days"
     )
 
 

@@ -156,7 +156,7 @@ def fit_estimator(
 
     Returns
     -------
-    A model whose facts say rows, frauds, trees, best_iteration, seconds, seed and parameters.
+    A model whose facts say rows, frauds, trees, best_iteration, seed and parameters, and seconds, which are not saved.
 
     Raises
     ------

@@ -247,7 +247,7 @@ def test_unchanged_data_are_reused_and_changes_are_not(place: Place) -> None:
     first = ingest(config, place.workspace, now=NOW)
     before = {path: path.stat().st_mtime_ns for path in place.files()}
     again = ingest(config, place.workspace, now=NOW)
-    assert again == first | {"reused": True}
+    assert again == first | {"reused": True, "repaired": False}
     assert {path: path.stat().st_mtime_ns for path in place.files()} == before
     assert not ingest(config, place.workspace, now=NOW, force=True)["reused"]
     other = place.root / "other.toml"
@@ -264,23 +264,68 @@ def test_a_damaged_data_set_is_made_again(place: Place) -> None:
     victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(FraudlabError, match="is damaged; ingest it again"):
         load(place)
-    assert not ingest(config, place.workspace, now=NOW)["reused"]
+    made = ingest(config, place.workspace, now=NOW)
+    month = victim.parent.name
+    assert (made["reused"], made["repaired"], made["repaired_files"]) == (False, True, [f"{month}/features.parquet"])
     assert len(load(place)) == ROWS
+    again = ingest(config, place.workspace, now=NOW)
+    assert (again["reused"], again["repaired"]) == (True, False)
+    assert again["repaired_files"] == made["repaired_files"], "the manifest keeps what was wrong before"
     (place.workspace.vault / "demo" / "manifest.json").write_text("{}")
-    assert not ingest(config, place.workspace, now=NOW)["reused"]
+    made = ingest(config, place.workspace, now=NOW)
+    assert (made["reused"], made["repaired"], made["repaired_files"]) == (False, True, ["manifest.json"])
+
+
+@pytest.mark.parametrize("why", ["forced", "a changed source"])
+def test_damage_is_said_whatever_else_is_the_reason_to_write(place: Place, why: str) -> None:
+    first = ingest(place.config(RAW), place.workspace, now=NOW)
+    assert (first["repaired"], first["repaired_files"]) == (False, [])
+    victim = next(place.workspace.vault.rglob("identity.parquet"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    config = place.config(RAW if why == "forced" else RAW.head(500))
+    made = ingest(config, place.workspace, now=NOW, force=why == "forced")
+    assert (made["repaired"], made["repaired_files"]) == (True, [f"{victim.parent.name}/identity.parquet"])
+
+
+ASK_FOR_KEYS = r"under keys that are not here \('{}'\); restore them from their backup, or ask .*; only if they"
 
 
 @pytest.mark.parametrize("name", ["manifest", "pseudonym", "features", "identity"])
 def test_lost_keys_are_not_replaced_in_silence(place: Place, name: str) -> None:
-    config = place.config(RAW)
-    ingest(config, place.workspace, now=NOW)
+    ingest(place.config(RAW), place.workspace, now=NOW)
+    changed = place.config(RAW.head(500))
     (place.workspace.keys / f"{name}.key").unlink()
     before = {path: path.read_bytes() for path in place.files()}
-    with pytest.raises(KeyUnavailableError, match=r"under keys that are not here.*restore the keys, or begin anew"):
-        ingest(config, place.workspace, now=NOW)
+    with pytest.raises(KeyUnavailableError, match=ASK_FOR_KEYS.format(name)) as refused:
+        ingest(changed, place.workspace, now=NOW)
+    assert "remov" not in str(refused.value)
     assert {path: path.read_bytes() for path in place.files()} == before
-    assert not ingest(config, place.workspace, now=NOW, force=True)["reused"]
+    assert not ingest(changed, place.workspace, now=NOW, force=True)["reused"]
+    assert len(load(place)) == 500
+
+
+def test_unchanged_data_need_only_the_keys_for_loading(place: Place) -> None:
+    config = place.config(RAW)
+    ingest(config, place.workspace, now=NOW)
+    for name in ("identity", "pseudonym"):
+        (place.workspace.keys / f"{name}.key").unlink()
+    assert ingest(config, place.workspace, now=NOW + pd.Timedelta(days=1))["reused"]
     assert len(load(place)) == ROWS
+    assert sorted(path.stem for path in place.workspace.keys.iterdir()) == ["features", "manifest"]
+    (place.workspace.keys / "features.key").unlink()
+    with pytest.raises(KeyUnavailableError, match=ASK_FOR_KEYS.format("features")):
+        ingest(config, place.workspace, now=NOW)
+
+
+@pytest.mark.parametrize("victim", ["features.parquet", "manifest.json"])
+def test_a_repair_without_the_keys_is_refused(place: Place, victim: str) -> None:
+    config = place.config(RAW)
+    ingest(config, place.workspace, now=NOW)
+    next(place.workspace.vault.rglob(victim)).write_text("{}")
+    (place.workspace.keys / "pseudonym.key").unlink()
+    with pytest.raises(KeyUnavailableError, match=ASK_FOR_KEYS.format("pseudonym")):
+        ingest(config, place.workspace, now=NOW)
+    assert not (place.workspace.keys / "pseudonym.key").exists()
 
 
 # What is refused
@@ -298,11 +343,19 @@ def at(column: str, value: Any, rows: int = 2) -> Callable[[pd.DataFrame], pd.Da
 BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "missing column": (
         lambda raw: raw.rename(columns={"amount": "ammount"}),
-        "demo: column 'amount' is missing; did you mean 'ammount'?",
+        "demo: declared columns are missing: 'amount' (did you mean 'ammount'?); found 3 other columns; correct the",
     ),
     "missing mapped column": (
         lambda raw: raw.drop(columns="paid_at"),
-        "demo: column 'paid_at' (for 'event_time') is missing; ",
+        "demo: declared columns are missing: 'paid_at'; found 2 other columns; correct the source or the contract",
+    ),
+    "columns in another spelling": (
+        lambda raw: raw.rename(columns=lambda name: name.replace("_", " ").title()),
+        "'paid_at' (did you mean 'Paid At'?), 'customer_ref' (did you mean 'Customer Ref'?)",
+    ),
+    "nested": (
+        lambda raw: raw.assign(amount=[[1.0]] * len(raw), channel=[{"pos": 1}] * len(raw)),
+        "raw.parquet: column 'amount' must hold text, numbers, times or yes and no; found list; write it again",
     ),
     "wrong type": (
         lambda raw: raw.assign(amount=raw["amount"].map("EUR {}".format).astype("str")),
@@ -374,7 +427,7 @@ def test_bad_tables_are_refused_in_a_sentence_and_nothing_is_written(place: Plac
         ingest(place.config(spoil(RAW)), place.workspace, now=NOW)
     lines = str(refused.value).split("\n")
     assert any(sentence in line for line in lines), lines
-    if case != "future":  # these rows break two rules
+    if case not in ("future", "nested"):  # these break two rules
         assert len(lines) == 1
     assert not place.workspace.root.exists()
     assert not any(value in str(refused.value) for value in (RAW["email"][0], RAW["card_number"][0], "yesterday"))
@@ -416,8 +469,15 @@ def test_bad_files_are_refused_in_a_sentence(place: Place) -> None:
             (good + "a,b\nc,d,e\n").encode(),
             "each row must have the header's 27 fields; found 2 rows",
         ),
-        "twice.csv": (b"amount,b,amount\n1,2,3\n", "column names must differ; found amount repeated"),
-        "torn.csv.gz": (gzip.compress(good.encode())[:-50], "torn.csv.gz: "),
+        "twice.csv": (
+            good.replace("customer_name", "amount").replace("loyalty_tier", "memo").encode(),
+            "declared columns are missing: 'customer_name'; found 2 other columns",
+        ),
+        "again.csv": (
+            good.replace("memo,loyalty_tier", "amount,amount").encode(),
+            "demo: column names must differ; found 'amount' repeated; rename them at the source",
+        ),
+        "endless.csv": (b'"' + b"x\n" * 100_000, "endless.csv: cannot be read or unpacked"),
         "text.parquet": (b"PAR1 no parquet", "text.parquet: is not a readable Parquet file"),
         "table.xlsx": (b"PK", "table.xlsx must be CSV or Parquet; known endings are: .csv"),
     }
@@ -433,6 +493,148 @@ def test_bad_files_are_refused_in_a_sentence(place: Place) -> None:
     with pytest.raises(InputError, match=r"no data file at .*; correct dataset\.path"):
         ingest(place.of(place.root / "nowhere" / "x.csv"), place.workspace, now=NOW)
     assert not place.workspace.root.exists()
+
+
+def refusal(place: Place, config: RunConfig) -> str:
+    with pytest.raises(InputError) as refused:
+        ingest(config, place.workspace, now=NOW)
+    assert "\n" not in str(refused.value)
+    assert not place.workspace.root.exists()
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_without_a_header_row_the_first_customer_is_not_in_the_message(place: Place, suffix: str) -> None:
+    first, rest = RAW.astype("str").iloc[0], RAW.astype("str").iloc[1:]
+    assert RAW["customer_name"][0].startswith("Zoë")
+    for change in ({}, {"customer_name": "Zoe Quux", "street": "customer name", "channel": "chanel", "memo": "phone"}):
+        values = pd.Series({**first, **change})
+        values = values.mask(values.isna() | values.duplicated(), values.index.to_series() + "-x")
+        said = refusal(place, place.config(rest.set_axis(values.tolist(), axis=1), suffix))
+        assert said.startswith("demo: declared columns are missing: 'payment_id'")
+        assert f"found {25 + 2 - bool(change)} other columns; is there a header row" in said
+        declared = set(RAW.columns) | {"customer name"}
+        assert not [v for v in values if v not in declared and (f"'{v}'" in said or (len(v) > 3 and v in said))]
+
+
+def test_a_present_column_is_offered_only_where_it_is_a_misspelt_name(place: Place) -> None:
+    for name, told in {
+        "customer_nam": " (did you mean 'customer_nam'?)",
+        "Customer-Name": "",
+        "customer_name@mail.example.com": "",
+        "customer_name_49309900003": "",
+        "Zoe Quux": "",
+    }.items():
+        said = refusal(place, place.config(RAW.rename(columns={"customer_name": name}), "csv"))
+        assert said == (
+            f"demo: declared columns are missing: 'customer_name'{told}; found 3 other columns; "
+            "correct the source or the contract"
+        )
+
+
+def test_repeated_names_are_counted_and_only_declared_ones_said(place: Place) -> None:
+    table = pq.read_table(place.config(RAW).dataset.path)
+    for extra in ("Zoe Quux", "amount"):
+        twice = table.append_column(extra, table["memo"]).append_column(extra, table["memo"])
+        pq.write_table(twice, place.root / "twice.parquet")
+        said = refusal(place, place.of(place.root / "twice.parquet"))
+        found = "'amount'" if extra == "amount" else "1 undeclared"
+        assert said == f"demo: column names must differ; found {found} repeated; rename them at the source"
+
+
+def strange(kind: str) -> pa.Array:
+    return {
+        "list": pa.array([["a"], []]),
+        "large_list": pa.array([["a"], []], type=pa.large_list(pa.string())),
+        "struct": pa.array([{"secret_name": 1}, None]),
+        "map": pa.array([[("a", 1)], []], type=pa.map_(pa.string(), pa.int64())),
+        "time32": pa.array([1, 2], type=pa.time32("s")),
+        "time64": pa.array([1, 2], type=pa.time64("us")),
+        "duration": pa.array([1, 2], type=pa.duration("s")),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["list", "large_list", "struct", "map", "time32", "time64", "duration"])
+@pytest.mark.parametrize("column", ["id", "at", "who", "amount", "extra"])
+def test_parquet_columns_that_are_no_plain_values_are_refused(place: Place, column: str, kind: str) -> None:
+    said = {"source": "extra", "name": "is_fraud", "type": "boolean", "treatment": "keep", "meaning": "x"}
+    contract = small_contract(place, label_delay_days=3, more=[said | {"purposes": [TRAINING]}])
+    times = pa.array(pd.to_datetime(["2026-01-10", "2026-01-12"], utc=True).to_pydatetime())
+    table = pa.table({"id": [1, 2], "at": times, "who": ["a", "b"], "amount": [1.0, 2.0], "extra": [0, 1]})
+    place_of = table.column_names.index(column)
+    pq.write_table(table.set_column(place_of, column, strange(kind)), place.root / "strange.parquet")
+    assert refusal(place, place.of(place.root / "strange.parquet", contract)) == (
+        f"strange.parquet: column '{column}' must hold text, numbers, times or yes and no; found {kind}; "
+        "write it again at the source"
+    )
+
+
+def test_undeclared_parquet_columns_of_any_kind_are_dropped_and_counted(place: Place) -> None:
+    times = pd.to_datetime(["2026-01-10", "2026-01-12"], utc=True)
+    plain = pa.table({"id": [1, 2], "at": pa.array(times.to_pydatetime()), "who": ["a", "b"], "amount": [1.0, 2.0]})
+    kinds = {"list": 2, "struct": 1, "map": 2, "time32": 2, "duration": 2}
+    for kind in kinds:
+        plain = plain.append_column(kind, strange(kind))
+    plain = plain.append_column("text", pa.array(["", "x"])).append_column("number", pa.array([float("nan"), 1.0]))
+    plain = plain.append_column("view", pa.array(["", "x"], type=pa.string_view()))
+    pq.write_table(plain, place.root / "more.parquet")
+    manifest = ingest(place.of(place.root / "more.parquet", small_contract(place)), place.workspace, now=NOW)
+    counted = {row["column"]: row["non_null"] for row in manifest["dropped"]}
+    assert counted == kinds | {"text": 1, "number": 1, "view": 1}
+
+
+def test_extra_columns_take_their_declared_type_or_are_refused(place: Place) -> None:
+    kinds = {"n": "number", "b": "boolean", "t": "time"}
+    more = [
+        {"source": s, "name": s, "type": kind, "treatment": "keep", "meaning": "x", "purposes": [TRAINING]}
+        for s, kind in kinds.items()
+    ]
+    contract = small_contract(place, extras=list(kinds), more=more)
+    times = pd.to_datetime(["2026-01-10", "2026-01-12"], utc=True)
+    raw = pd.DataFrame({"id": [1, 2], "at": times, "who": ["a", "b"], "amount": [1.0, 2.0]})
+    gaps = raw.assign(n=pd.array([3, None], "Int64"), b=pd.array([1, None], "Int64"), t=pd.to_datetime([None] * 2))
+    ingest(place.config(gaps.assign(t=pd.Series([None, None])), contract=contract), place.workspace, now=NOW)
+    frame = load(place)
+    assert frame["n"].tolist()[0] == 3.0
+    assert frame["b"].tolist() == [True, pd.NA]
+    assert str(frame["t"].dtype) == "datetime64[us, UTC]"
+    for column, value, sentence in (
+        ("n", times, "column 'n' must hold numbers; found type datetime64"),
+        ("b", [1, 2], "column 'b' must be 0, 1 or missing; found 1 other values"),
+        ("b", times, "column 'b' must hold 0, 1 or missing; found type datetime64"),
+        ("t", [1, 2], "column 't' must hold times; found type Int64"),
+    ):
+        with pytest.raises(InputError) as refused:
+            ingest(place.config(gaps.assign(**{column: value}), contract=contract), place.workspace, now=NOW)
+        assert sentence in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_said_in_a_sentence(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = place.config(RAW, "csv")
+    opened = Path.open
+
+    def refusing(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "raw.csv":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert refusal(place, config).startswith("demo: raw.csv cannot be read (Permission denied); correct its rights")
+
+
+def test_a_purpose_the_contract_does_not_state_is_refused_before_anything_is_read(place: Place) -> None:
+    config = place.of(place.root / "not-there.csv").model_copy(update={"purpose": "fraud-model-trainin"})
+    assert refusal(place, config) == (
+        "purpose: contract demo does not state 'fraud-model-trainin'; did you mean 'fraud-model-training'?"
+    )
+
+
+@pytest.mark.parametrize("blocked", ["data", ".keys"])
+def test_a_vault_or_key_folder_that_cannot_be_written_is_said_in_a_sentence(place: Place, blocked: str) -> None:
+    place.workspace.root.mkdir()
+    (place.workspace.root / blocked).write_text("a file where a folder should be")
+    with pytest.raises(FraudlabError, match=r"could not be (written|used) \((Not a directory|File exists)\)"):
+        ingest(place.config(RAW), place.workspace, now=NOW)
 
 
 def test_a_refused_table_leaves_the_held_one(place: Place) -> None:
@@ -492,14 +694,15 @@ def test_parquet_types_that_lose_digits_elsewhere_are_read_whole(place: Place) -
 def small_contract(place: Place, *, row_id: str = "keep", more: list[dict[str, Any]] | None = None, **top: Any) -> Path:
     def column(source: str, name: str, kind: str, treatment: str = "keep", **more: Any) -> dict[str, Any]:
         said = {"source": source, "name": name, "type": kind, "treatment": treatment, "meaning": "x"}
-        return said | {"purposes": [TRAINING]} | more
+        return said | {"purposes": list(purposes)} | more
 
+    purposes = top.pop("purposes", {TRAINING: {"basis": "consent", "meaning": "to train", "retention_days": 3}})
     path = place.root / "small.toml"
     path.write_text(
         tomli_w.dumps(
             {
                 "name": "small",
-                "purposes": {TRAINING: {"basis": "consent", "meaning": "to train", "retention_days": 3}},
+                "purposes": purposes,
                 **top,
                 "columns": [
                     column("id", "transaction_id", "id", row_id),
@@ -555,6 +758,78 @@ def test_a_fixed_delay_dates_the_labels_that_are_there(place: Place) -> None:
     assert then["is_fraud"].tolist() == [True, pd.NA, pd.NA]
     columns = {c["name"]: c for c in dataset_facts("demo", TRAINING, workspace=place.workspace)["columns"]}
     assert columns["label_time"]["meaning"] == "when the label became known: a fixed 7 days after the transaction"
+
+
+DAY = pd.Timedelta(days=1)
+
+
+def test_labels_of_the_future_wait_until_the_file_is_ingested_again(place: Place) -> None:
+    label = {"source": "fraud", "name": "is_fraud", "type": "boolean", "treatment": "keep", "meaning": "x"}
+    contract = small_contract(place, label_delay_days=14, more=[label | {"purposes": [TRAINING]}])
+    times = pd.to_datetime(["2026-01-10", "2026-01-12", "2026-01-13"], utc=True)
+    raw = pd.DataFrame({"id": [1, 2, 3], "at": times, "who": ["a"] * 3, "amount": 1.0, "fraud": [1, 0, 1]})
+    config, moment = place.config(raw, contract=contract), pd.Timestamp("2026-01-14T12:00:00.123456Z")
+    first = ingest(config, place.workspace, now=moment)
+    assert pd.Timestamp(first["known_at"]) == moment
+    assert load(place)["is_fraud"].tolist() == [pd.NA] * 3, "nothing is 14 days old"
+    assert load(place)["label_time"].isna().all()
+    assert load(place, columns=["amount"])["amount"].tolist() == [1.0] * 3
+    tables = {path: path.stat().st_mtime_ns for path in place.workspace.vault.rglob("*.parquet")}
+    for days, known in ((9, 0), (10, 1), (12, 2), (20, 3), (5, 3)):
+        again = ingest(config, place.workspace, now=moment + days * DAY)
+        assert again["reused"]
+        assert again["digest"] == first["digest"]
+        assert load(place)["is_fraud"].fillna(False).tolist() == [known > 0, False, known > 2]
+        assert load(place)["is_fraud"].notna().sum() == known
+    assert pd.Timestamp(again["known_at"]) == moment + 20 * DAY, "an earlier clock takes nothing back"
+    assert {path: path.stat().st_mtime_ns for path in place.workspace.vault.rglob("*.parquet")} == tables
+    facts = dataset_facts("demo", TRAINING, workspace=place.workspace)
+    assert facts["labelled"] == 3
+    assert facts["as_of"] == facts["known_at"] == (moment + 20 * DAY).isoformat()
+    early = dataset_facts("demo", TRAINING, moment + 11 * DAY, place.workspace)
+    assert (early["labelled"], early["as_of"]) == (1, (moment + 11 * DAY).isoformat())
+
+
+def test_what_was_known_after_the_ingest_is_not_held(held: Place) -> None:
+    later = NOW + DAY
+    sentence = (
+        r"as_of: must not lie after the last ingest of data set demo; found 2026-11-02T00:00Z, ingested "
+        r"2026-11-01T00:00Z; ingest a newer export or take an earlier as_of"
+    )
+    with pytest.raises(InputError, match=sentence):
+        load(held, as_of=later)
+    with pytest.raises(InputError, match=sentence):
+        dataset_facts("demo", TRAINING, later, held.workspace)
+    pd.testing.assert_frame_equal(load(held, as_of=NOW), load(held))
+
+
+def test_the_digest_does_not_know_when_the_file_was_ingested(tmp_path: Path) -> None:
+    made = []
+    for name, moment in (("a", NOW), ("b", NOW + 300 * DAY)):
+        (tmp_path / name).mkdir()
+        place = Place(tmp_path / name)
+        made.append((ingest(place.config(RAW), place.workspace, now=moment), load(place)))
+    (first, early), (second, late) = made
+    assert first["digest"] == second["digest"]
+    assert first["known_at"] != second["known_at"]
+    secret = ["customer_id", "card_id", "device_id", "ip"]
+    pd.testing.assert_frame_equal(early.drop(columns=secret), late.drop(columns=secret))
+
+
+def test_a_purpose_may_see_when_labels_came_and_not_the_labels(place: Place) -> None:
+    said = {"treatment": "keep", "meaning": "x"}
+    label = said | {"source": "fraud", "name": "is_fraud", "type": "boolean", "purposes": ["review"]}
+    known = said | {"source": "known", "name": "label_time", "type": "time", "purposes": [TRAINING, "review"]}
+    purposes = {name: {"basis": "consent", "meaning": "x", "retention_days": 3} for name in (TRAINING, "review")}
+    contract = small_contract(place, purposes=purposes, more=[label, known])
+    times = pd.to_datetime(["2026-01-10", "2026-01-12"], utc=True)
+    raw = pd.DataFrame({"id": [1, 2], "at": times, "who": "a", "amount": 1.0, "fraud": [1, 0]})
+    raw["known"] = times + 3 * DAY
+    ingest(place.config(raw, contract=contract), place.workspace, now=pd.Timestamp("2026-01-14", tz="UTC"))
+    frame = load(place)
+    assert "is_fraud" not in frame
+    assert frame["label_time"].notna().tolist() == [True, False]
+    assert load(place, "review")["is_fraud"].tolist() == [True, pd.NA]
 
 
 def test_pseudonymous_row_ids_make_the_order_a_loader_sees(place: Place) -> None:
@@ -701,6 +976,7 @@ def test_simulated_payments_go_through_without_a_trace(place: Place) -> None:
     config = RunConfig(name="demo", dataset=dataset, seed=3)
     manifest = ingest(config, place.workspace)
     assert not manifest["reused"]
+    assert manifest["known_at"] is None, "invented payments have a clock of their own"
     assert ingest(config, place.workspace)["reused"]
     assert not ingest(config.model_copy(update={"seed": 4}), place.workspace)["reused"]
     assert {row["column"] for row in manifest["dropped"]} == {"memo", "loyalty_tier"}
@@ -710,6 +986,25 @@ def test_simulated_payments_go_through_without_a_trace(place: Place) -> None:
     frame = load(place)
     assert frame["customer_id"].nunique() <= 60
     assert frame["is_fraud"].sum() > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_simulated_columns_of_any_type_may_stay_undeclared(place: Place) -> None:
+    text = CONTRACT.read_text()
+    head, *columns = text.split("[[columns]]")
+    left_out = ('"latitude"', '"reported_fraud"', '"reported_at"', '"device_fingerprint"')
+    fewer = [c for c in columns if not any(f"source = {name}" in c for name in left_out)]
+    assert len(columns) - len(fewer) == len(left_out)
+    contract = place.root / "fewer.toml"
+    contract.write_text("[[columns]]".join([head, *fewer]))
+    simulate = SimulateConfig(customers=60, merchants=20, days=30)
+    dataset = DatasetConfig(name="demo", source="simulate", contract=contract, simulate=simulate)
+    manifest = ingest(RunConfig(name="demo", dataset=dataset, seed=3), place.workspace)
+    dropped = {row["column"]: row["non_null"] for row in manifest["dropped"]}
+    assert set(dropped) == {"memo", "loyalty_tier", "latitude", "reported_fraud", "reported_at", "device_fingerprint"}
+    assert dropped["reported_fraud"] == manifest["rows"]
+    assert 0 < dropped["device_fingerprint"] < manifest["rows"]
+    assert 0 < dropped["memo"] < manifest["rows"], "an empty text is no value"
 
 
 def test_the_published_columns_fit_the_handbook_contract(place: Place) -> None:

@@ -115,6 +115,34 @@ def test_tier_table_equals_a_group_by():
     assert table["transactions"].sum() == 3000
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_cases_per_day_compare_with_the_plan(zone):
+    score, event_time, entity = make()
+    planned = {"alerts_per_day": 10, "step_up_per_day": 30, "limit_per_day": 2}
+    thresholds = choose_thresholds(score, event_time, entity, **planned)
+    tiers = assign_tiers(score, thresholds)
+    y, amount = score > 0.9, np.ones(3000)
+    table = tier_table(y, tiers, amount, event_time=event_time.tz_convert(zone), entity=entity)
+    best = {}
+    for time, who, tier in zip(event_time, entity, tiers.codes):
+        best[time.date(), who] = max(tier, best.get((time.date(), who), 0))
+    assert table["cases_per_day"].tolist() == [list(best.values()).count(code) / 14 for code in range(4)]
+    found = table.set_index("tier")["cases_per_day"]
+    assert (found["severe"], found["high"], found["elevated"]) == (2, 8, 30)
+    plain = tier_table(y, tiers, amount)
+    assert "cases_per_day" not in plain
+    pd.testing.assert_frame_equal(table.drop(columns="cases_per_day"), plain)
+
+
+def test_cases_are_counted_on_the_days_given():
+    tiers = assign_tiers([0.9, 0.1, 0.9, 0.1], Thresholds(review=0.8, step_up=0.5))
+    days = pd.to_datetime(["2026-03-01", "2026-03-01", "2026-03-09", "2026-03-09"], utc=True)
+    table = tier_table(
+        [1, 0, 0, 0], tiers, [1.0] * 4, event_time=pd.Series(days, index=[5, 6, 7, 8]), entity=list("aaab")
+    )
+    assert table["cases_per_day"].tolist() == [0.5, 0, 1, 0]
+
+
 def test_thresholds_travel_through_json():
     for thresholds in (Thresholds(review=0.8, step_up=0.3), Thresholds(review=0.8, step_up=0.3, limit=0.9)):
         assert Thresholds.from_dict(json.loads(json.dumps(thresholds.to_dict()))) == thresholds
@@ -161,5 +189,12 @@ def test_tier_table_refuses():
         tier_table(pd.array([True, None], "boolean"), tiers, [1.0, 2.0])
     with pytest.raises(InputError, match="found y 1, tiers 2, amount 2"):
         tier_table([1], tiers, [1.0, 2.0])
+    with pytest.raises(InputError, match="found y 2, tiers 2, amount 2, event_time 1, entity 2"):
+        tier_table([1, 0], tiers, [1.0, 2.0], event_time=[START], entity=["a", "b"])
+    for given in ({"event_time": [START, START]}, {"entity": ["a", "b"]}):
+        with pytest.raises(InputError, match="event_time, entity: must be given together to count cases; found one"):
+            tier_table([1, 0], tiers, [1.0, 2.0], **given)
+    with pytest.raises(InputError, match="entity: must not be missing; found 1 missing"):
+        tier_table([1, 0], tiers, [1.0, 2.0], event_time=[START, START], entity=["a", None])
     with pytest.raises(InputError, match="tiers: must be low, elevated, high, severe; found 1 others"):
         tier_table([1, 0], ["low", "hot"], [1.0, 2.0])

@@ -198,7 +198,7 @@ def test_all_tied_score():
     assert found["auc_roc"] == 0.5
     assert found["average_precision"] == pytest.approx(rate)
     assert found["recall_at_fpr_1"] == 0
-    assert found["calibration_error"] == pytest.approx(abs(rate - 0.3))
+    assert found["calibration_error"] == pytest.approx(abs(rate - 0.3) / rate)
     assert len(roc_table(arguments["y"], arguments["score"])) == 2
 
 
@@ -209,7 +209,7 @@ def test_random_score_is_as_good_as_chance():
     assert found["auc_roc"] == pytest.approx(0.5, abs=0.03)
     assert found["average_precision"] == pytest.approx(arguments["y"].mean(), abs=0.01)
     assert found["recall_at_fpr_5"] == pytest.approx(0.05, abs=0.02)
-    assert found["calibration_error"] < 0.01
+    assert found["calibration_error"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize(("outcome", "reason"), [(False, "no frauds"), (True, "no genuine")])
@@ -219,7 +219,7 @@ def test_one_class_is_not_applicable_with_a_reason(outcome, reason):
     absent = table["value"].isna()
     assert absent.equals(table["note"].str.startswith("not applicable: "))
     assert table.loc[["auc_roc", "average_precision", "recall_at_fpr_1"], "note"].str.contains(reason).all()
-    assert absent.sum() == (4 if outcome else 9)
+    assert absent.sum() == (4 if outcome else 10)
     assert table.loc[absent, ["low", "high"]].isna().all(axis=None)
     if not outcome:
         assert table.loc["money_caught", "value"] == 0
@@ -236,6 +236,22 @@ def test_frauds_without_an_amount_have_no_share():
 # --- oracles ------------------------------------------------------------------------------------------------------
 
 
+def tenths(risk: np.ndarray) -> list[int]:
+    """Each row's bin, by a walk from low to high risk: where the middle of its level's predicted frauds falls."""
+    level_of, passed = {}, 0.0
+    for level in sorted(set(risk)):
+        mass = level * (risk == level).sum()
+        level_of[level] = min(int(10 * (passed + mass / 2) / risk.sum()), 9)
+        passed += mass
+    return [level_of[level] for level in risk]
+
+
+def misplaced(y, risk, bins, weights=1) -> float:
+    frame = pd.DataFrame({"y": y * weights, "risk": risk * weights, "bin": bins})
+    sums = frame.groupby("bin").sum()
+    return (sums["y"] - sums["risk"]).abs().sum() / sums["y"].sum()
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("digits", [None, 1])
 def test_ranking_and_risk_metrics_equal_sklearn(seed, digits):
@@ -250,9 +266,61 @@ def test_ranking_and_risk_metrics_equal_sklearn(seed, digits):
     fpr, tpr, _ = oracle.roc_curve(y, score, drop_intermediate=False)
     assert found["recall_at_fpr_1"] == pytest.approx(tpr[fpr <= 0.01].max())
     assert found["recall_at_fpr_5"] == pytest.approx(tpr[fpr <= 0.05].max())
-    bins = pd.DataFrame({"y": y, "risk": risk}).groupby(pd.qcut(risk, 10), observed=True).agg(["mean", "size"])
-    gap = (bins["y"]["mean"] - bins["risk"]["mean"]).abs()
-    assert found["calibration_error"] == pytest.approx((gap * bins["y"]["size"]).sum() / len(y))
+    assert found["calibration_error"] == pytest.approx(misplaced(y, risk, tenths(risk)))
+
+
+def rare_risk(rows: int, seed: int) -> np.ndarray:
+    """Risks as the demo has them: 0.8 % on average, a few rows near certainty."""
+    return np.random.default_rng(seed).beta(0.02, 2.48, rows)
+
+
+def risk_only(y: np.ndarray, risk: np.ndarray, **options) -> pd.DataFrame:
+    rows = len(y)
+    fixed = {"event_time": START + pd.to_timedelta(np.arange(rows) % 20, unit="D"), "entity": np.arange(rows)}
+    options = {"n_boot": 0} | options
+    return evaluate(y, risk, amount=np.ones(rows), k=1, risk=risk, **fixed, **options).set_index("metric")
+
+
+def test_calibration_error_shows_wrong_risks_at_rare_frauds():
+    risk = rare_risk(40_000, 0)
+    y = np.random.default_rng(1).random(40_000) < risk
+    frauds = y.sum()
+    assert 250 < frauds < 400
+    right = risk_only(y, risk).loc["calibration_error", "value"]
+    assert right < 3.5 / np.sqrt(frauds)
+    doubled = risk_only(y, np.minimum(2 * risk, 1)).loc["calibration_error", "value"]
+    assert doubled == pytest.approx(risk.sum() * 2 / frauds - 1, abs=0.2)
+    assert doubled > 0.75
+    assert risk_only(y, risk / 2).loc["calibration_error", "value"] == pytest.approx(0.5, abs=0.1)
+    # The right sum of risks in the wrong places is wrong too: everyone gets the base rate, or the others' risk.
+    assert risk_only(y, risk[::-1]).loc["calibration_error", "value"] > 0.75
+    assert risk_only(y, np.zeros(40_000)).loc["calibration_error", "value"] == 1
+
+
+@pytest.mark.parametrize("frauds", [100, 400])
+def test_calibration_error_of_a_perfect_rare_risk_is_the_stated_noise(frauds):
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        risk = rng.uniform(0, 0.04, frauds * 50)
+        found.append(risk_only(rng.random(len(risk)) < risk, risk).loc["calibration_error", "value"])
+    assert np.mean(found) == pytest.approx(2.5 / np.sqrt(frauds), rel=0.1)
+
+
+@pytest.mark.parametrize("block", ["day", "entity"])
+def test_calibration_error_replicates_keep_the_bins_of_the_data(block):
+    arguments = make(rows=500, days=6)
+    if block == "day":
+        number = pd.factorize(arguments["event_time"].floor("D"), sort=True)[0]
+    else:
+        arguments["entity"] = np.arange(500)
+        number = np.argsort(np.argsort(arguments["event_time"]))  # entities are numbered by first appearance
+    blocks = number.max() + 1
+    draws = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=40)
+    bins = tenths(arguments["risk"])
+    plain = [misplaced(arguments["y"], arguments["risk"], bins, draw[number]) for draw in draws]
+    row = evaluate(**arguments, k=3, n_boot=40, block=block).set_index("metric").loc["calibration_error"]
+    np.testing.assert_allclose([row["low"], row["high"]], np.percentile(plain, [2.5, 97.5]))
 
 
 def test_recall_at_one_percent_allows_exactly_one_of_a_hundred():

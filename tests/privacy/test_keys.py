@@ -79,6 +79,15 @@ def test_open_folders_and_damaged_keys_are_refused(tmp_path: Path) -> None:
         keys.key("../features")
 
 
+def test_a_key_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for path in (tmp_path / "file", tmp_path / "file" / "keys"):
+        keys = KeyDirectory(path)
+        with pytest.raises(KeyUnavailableError, match=r"key 'features': .* could not be used \(.*\); correct"):
+            keys.key("features")
+        assert keys.key_ids() == {}
+
+
 def test_wrapping_is_bound_to_key_name_and_bytes() -> None:
     key, secret = os.urandom(32), os.urandom(32)
     wrapped = wrap(key, secret, "features")

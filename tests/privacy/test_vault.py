@@ -147,12 +147,12 @@ def test_every_flipped_bit_is_refused(vault: Vault) -> None:
             assert not vault_is_intact(vault)
         path.write_bytes(whole)
     assert len(vault.read("demo")) == 100
-    assert vault.intact("demo")
+    assert not vault.damaged("demo")
 
 
 def vault_is_intact(vault: Vault) -> bool:
     try:
-        return vault.intact("demo")
+        return not vault.damaged("demo")
     except FraudlabError:
         return False
 
@@ -251,7 +251,7 @@ def test_a_kill_at_any_disk_operation_leaves_the_old_or_the_new(vault: Vault) ->
             with contextlib.suppress(Killed):
                 vault.write("demo", NEW, {})
         outcomes.append(vault.read("demo")["amount"].iloc[0])
-        assert vault.intact("demo")
+        assert not vault.damaged("demo")
         if len(calls) < len(outcomes):
             break
         if outcomes[-1] == 500.0:
@@ -285,7 +285,7 @@ def test_a_killed_process_leaves_whole_data(vault: Vault, tmp_path: Path) -> Non
         process.wait()
         process.stdout.close()
         assert len(vault.read("demo")) in (40, 100)
-        assert vault.intact("demo")
+        assert not vault.damaged("demo")
     vault.write("demo", PARTS, {})
     assert len(versions(vault)) == 1
 
@@ -300,6 +300,111 @@ def test_a_full_disk_changes_nothing(vault: Vault, monkeypatch: pytest.MonkeyPat
     with pytest.raises(FraudlabError, match=r"could not be written \(No space left on device\); nothing was changed"):
         vault.write("demo", NEW, {})
     assert {path: path.read_bytes() for path in vault.root.rglob("*") if path.is_file()} == before
+
+
+def test_a_commit_that_the_disk_does_not_confirm_keeps_its_tables(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, sync, replaced = os.replace, vault_module.sync_folder, []
+
+    def replacing(*arguments: object) -> None:
+        replace(*arguments)
+        replaced.append(True)
+
+    def failing(folder: Path) -> None:
+        if replaced:
+            raise OSError(5, "Input/output error")
+        sync(folder)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    monkeypatch.setattr(vault_module, "sync_folder", failing)
+    with pytest.raises(FraudlabError, match=r"is written, but the disk did not confirm it \(Input/output error\)"):
+        vault.write("demo", NEW, {})
+    assert vault.read("demo")["amount"].iloc[0] == 500.0
+    assert vault.damaged("demo") == []
+
+
+@pytest.mark.parametrize("blocked", ["vault", "vault/demo", "vault/demo/.lock"])
+def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path, blocked: str) -> None:
+    keys = KeyDirectory(tmp_path / "keys")
+    (tmp_path / blocked).parent.mkdir(parents=True, exist_ok=True)
+    if blocked.endswith(".lock"):
+        (tmp_path / blocked).mkdir()
+    else:
+        (tmp_path / blocked).write_text("a file where a folder should be")
+    with pytest.raises(FraudlabError, match=r"data set demo: .*demo could not be written \(.*\); nothing was changed"):
+        Vault(tmp_path / "vault", keys).write("demo", PARTS, {})
+    assert not keys.path.exists()
+
+
+def test_a_manifest_that_cannot_be_read_is_said_in_a_sentence(vault: Vault) -> None:
+    path = vault.root / "demo" / "manifest.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FraudlabError, match=r"its manifest cannot be read \(Is a directory\); correct the rights"):
+        vault.manifest("demo")
+
+
+def test_a_table_that_cannot_be_read_is_said_in_a_sentence(vault: Vault) -> None:
+    path = files(vault, "features.parquet")[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FraudlabError, match=r"2026-01/features\.parquet cannot be read \(Is a directory\); correct"):
+        vault.read("demo")
+
+
+def test_damage_is_named_by_file(vault: Vault) -> None:
+    assert vault.damaged("demo") == []
+    first, second = files(vault, "features.parquet")
+    first.write_bytes(first.read_bytes()[:-1])
+    second.unlink()
+    assert vault.damaged("demo") == ["2026-01/features.parquet", "2026-02/features.parquet"]
+
+
+def test_a_version_replaced_while_it_is_checked_is_not_called_damaged(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, replaced = Path.read_bytes, []
+
+    def replacing(path: Path) -> bytes:
+        if path.suffix == ".parquet" and not replaced:
+            replaced.append(True)
+            vault.write("demo", NEW, {})
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", replacing)
+    assert vault.damaged("demo") == []
+    assert replaced
+
+
+def test_confirming_moves_the_moment_on_and_touches_no_table(vault: Vault) -> None:
+    earlier, later = pd.Timestamp("2026-03-01", tz="UTC"), pd.Timestamp("2026-03-02 01:02:03.456789", tz="UTC")
+    held = vault.manifest("demo")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files(vault)}
+    confirmed = vault.confirm("demo", held["version"], later)
+    assert pd.Timestamp(confirmed["known_at"]) == later
+    assert vault.manifest("demo") == confirmed == {**held, "known_at": confirmed["known_at"], "seal": confirmed["seal"]}
+    assert vault.confirm("demo", held["version"], earlier) == confirmed, "never back"
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files(vault)} == before
+    assert stat.S_IMODE((vault.root / "demo" / "manifest.json").stat().st_mode) == 0o600
+    newer = vault.write("demo", NEW, {})
+    assert vault.confirm("demo", held["version"], later) == newer, "another version has come meanwhile"
+
+
+def test_a_kill_while_confirming_leaves_whole_data(vault: Vault) -> None:
+    version, moment = vault.manifest("demo")["version"], pd.Timestamp("2026-03-01", tz="UTC")
+    seen: set[str] = set()
+    for at in range(1, 20):
+        with pytest.MonkeyPatch.context() as patch:
+            calls = end_at(patch, at)
+            with contextlib.suppress(Killed):
+                vault.confirm("demo", version, moment)
+        seen |= set(calls)
+        assert len(vault.read("demo")) == 100
+        if len(calls) < at:
+            break
+    assert seen == {"open", "fsync", "replace"}
+    assert "known_at" in vault.manifest("demo")
 
 
 def test_a_reader_overtaken_by_a_writer_gets_the_new_data(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

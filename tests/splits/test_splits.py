@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from fraudlab.config import SplitConfig
-from fraudlab.schema import InputError
+from fraudlab.schema import InputError, as_known_at
 from fraudlab.splits import Fold, book_fold, prequential_folds, temporal_fold
 
 DAY = pd.Timedelta(days=1)
@@ -241,6 +241,88 @@ def test_default_test_start_follows_the_stated_rule():
     assert temporal_fold(frame, SPLIT.model_copy(update={"test_start": day(34).date()})).test_start == day(34)
 
 
+SETTLED = SPLIT.model_copy(update={"delay_days": 14})
+
+
+def slow_reports(median: float = 5, *, days: int = 120, as_of: float = 120, seed: int = 0) -> pd.DataFrame:
+    """As the demo: genuine rows settle after 14 days exactly, frauds when reported; labels as known at `as_of`."""
+    frame = make(rows=20_000, days=days, customers=4000, fixed_delay=True, seed=seed)
+    delay = np.random.default_rng(seed).lognormal(np.log(median), 1, len(frame))
+    delay = np.where(frame["is_fraud"].astype(bool), np.minimum(delay, 60), 14)
+    frame["label_time"] = frame["event_time"] + pd.to_timedelta((delay * 86_400).round(), unit="s")
+    return as_known_at(frame, day(0) + as_of * DAY)
+
+
+def plain_late(frame: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> float:
+    """Chance of a report after the last known moment, row by row, from the older half's frauds."""
+    known_until = max(frame["event_time"].max(), frame["label_time"].max())
+    half = frame["event_time"].min() + (known_until - frame["event_time"].min()) / 2
+    told = frame[(frame["event_time"] <= half) & frame["is_fraud"].fillna(False)]
+    delays = (told["label_time"] - told["event_time"]).tolist()
+    moments = frame["event_time"][frame["event_time"].between(start, end, inclusive="left")]
+    return float(np.mean([np.mean([delay > known_until - moment for delay in delays]) for moment in moments]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_default_test_waits_for_the_frauds_too(seed):
+    frame = slow_reports(seed=seed)
+    fold = temporal_fold(frame, SETTLED)
+    last = fold.test_end - DAY
+    assert plain_late(frame, last, fold.test_end) <= 0.05 < plain_late(frame, last + DAY, fold.test_end + DAY)
+    # All genuine rows are settled 14 days back, where the labels alone would have let the test end.
+    assert day(120 - 40) < fold.test_end < day(120 - 14 - 7)
+    assert fold.late_frauds == pytest.approx(plain_late(frame, fold.test_start, fold.test_end))
+    everything = slow_reports(seed=seed, as_of=1000)
+    within = everything["event_time"].between(last, fold.test_end, inclusive="left")
+    missing = frame["is_fraud"].isna().reindex(everything.index, fill_value=True)
+    true = everything["is_fraud"].astype(bool)
+    assert (within & missing & true).sum() <= 0.2 * (within & true).sum()
+
+
+@pytest.mark.parametrize("as_of", [45, 45.3, 45.999])
+def test_a_fixed_delay_ends_the_default_test_where_its_labels_end(as_of):
+    frame = as_known_at(make(rows=20_000, fixed_delay=True), day(0) + as_of * DAY)
+    fold = temporal_fold(frame, SPLIT.model_copy(update={"train_days": 10, "delay_days": 7}))
+    assert fold.test_end == day(39 if as_of == 45.999 else 38)
+    assert fold.late_frauds < 0.001
+    assert "later" not in fold.explain()
+
+
+def test_a_stated_test_may_be_later_and_says_what_it_lacks():
+    frame = slow_reports()
+    default = temporal_fold(frame, SETTLED).test_start
+    fold = temporal_fold(frame, SETTLED, test_start=day(99))
+    assert fold.test_start > default
+    assert fold.late_frauds == pytest.approx(plain_late(frame, day(99), day(106)))
+    everything = slow_reports(as_of=1000)
+    true = everything["event_time"].between(day(99), day(106), inclusive="left") & everything["is_fraud"]
+    unknown = frame["is_fraud"].isna().reindex(everything.index)
+    assert fold.late_frauds == pytest.approx((true & unknown).sum() / true.sum(), abs=0.06)
+    said = f"; about {100 * fold.late_frauds:.0f} % of the frauds of the test are expected to be reported later."
+    assert fold.explain().endswith(said)
+    assert fold.explain().count(".") == 1
+    early = temporal_fold(frame, SETTLED, test_start=day(60))
+    assert early.late_frauds < 0.01
+    assert "reported later" not in early.explain()
+    # Without a known fraud in the older half the younger ones tell.
+    younger = frame.assign(is_fraud=frame["is_fraud"].mask((frame["event_time"] < day(61)) & frame["is_fraud"], False))
+    assert temporal_fold(younger, SETTLED, test_start=day(99)).late_frauds > 0.01
+
+
+def test_refuses_a_default_test_without_mature_frauds():
+    with pytest.raises(
+        InputError, match="needs 59 days .* found [3-5][0-9] from 2026-01-01 to .*, where the test ends;"
+    ):
+        temporal_fold(slow_reports(days=70, as_of=70), SETTLED.model_copy(update={"train_days": 17}))
+    # Every genuine row is known after a day, but frauds, of the first five days only, take 45 days of the 50 known.
+    frame = make(rows=3000, days=40, fixed_delay=True)
+    fraud = frame["is_fraud"].astype(bool) & (frame["event_time"] < day(5))
+    frame["is_fraud"] = frame["is_fraud"].mask(~fraud, False)
+    frame["label_time"] = frame["event_time"] + pd.to_timedelta(np.where(fraud, 45, 1), unit="D")
+    with pytest.raises(InputError, match="95% of the frauds take up to 45 days and what is known ends on 2026-02-19"):
+        temporal_fold(frame, SPLIT)
+
+
 def test_prequential_tests_touch_or_step():
     frame = make()
     folds = prequential_folds(frame, SPLIT, first_test_start=day(38), folds=2, step_days=3)
@@ -344,7 +426,8 @@ def edited(**columns) -> pd.DataFrame:
             edited(is_fraud=make()["is_fraud"].where(make()["transaction_id"] % 2 == 0, pd.NA)),
             {},
             None,
-            "latest 7 days with 99% of the labels known; found none, 1,[0-9]+ of 3,000 labels are known",
+            "latest 7 days with 99% of the labels known and, on the last day, 95% of the frauds reported; found none, "
+            "1,[0-9]+ of 3,000 labels are known",
         ),
     ],
 )

@@ -437,11 +437,22 @@ def test_saved_models_score_bit_for_bit_and_hold_no_pickle(data, models, tmp_pat
             model.name,
             model.features,
             model.calibrator,
-            model.facts,
+            {key: value for key, value in model.facts.items() if key != "seconds"},
         )
         estimator = "trees.ubj" if isinstance(model.estimator, Trees) else "estimator.json"
         assert {path.name for path in (tmp_path / name).iterdir()} == {"model.json", estimator}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logistic", "rules", "sigmoid", "xgboost"]
+
+
+def test_equal_fits_are_saved_in_equal_bytes(data, models, tmp_path):
+    X, y, fold = data
+    again = fit_models(X, y, fold, model=TREES, seed=3, describe=DESCRIBE, threads=2)
+    for name, model in models.items():
+        slower = replace(again[name], facts=again[name].facts | {"seconds": model.facts["seconds"] + 1})
+        assert save_model(model, tmp_path / "a" / name) == save_model(slower, tmp_path / "b" / name)
+        for path in sorted((tmp_path / "a" / name).iterdir()):
+            assert path.read_bytes() == (tmp_path / "b" / name / path.name).read_bytes(), path.name
+        assert slower.facts["seconds"] > model.facts["seconds"] >= 0
 
 
 def test_no_flipped_bit_and_no_lost_end_is_loaded(models, tmp_path):

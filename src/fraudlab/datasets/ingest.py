@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from fraudlab.datasets.readers import read_source, source_digest, spoken
 from fraudlab.privacy import treatments
 from fraudlab.privacy.keys import KeyDirectory, KeyUnavailableError
 from fraudlab.privacy.scan import SHORTEST
-from fraudlab.privacy.vault import DamagedError, Kind, Vault
-from fraudlab.schema import BY_NAME, InputError, conform, sort_transactions, utc
+from fraudlab.privacy.vault import SEAL_KEY, DamagedError, Kind, Vault
+from fraudlab.schema import BY_NAME, InputError, conform, did_you_mean, sort_transactions, utc
 
 PSEUDONYM_KEY = "pseudonym"
 
@@ -35,34 +35,50 @@ def ingest(
     ----------
     config : names the source, the contract and, for simulated payments, the seed.
     workspace : whose vault and keys are used.
-    now : event times after it are refused. Default: the clock for a file; simulated payments may lie in the future.
+    now : the moment of a file's ingest: event times after it are refused, labels after it are not loaded. Default: the
+        clock. Simulated payments may lie in the future of the clock; only a stated `now` is held against them.
     force : treat and write again even when nothing has changed, and even when the held data set was made with keys that
         are no longer here (its pseudonyms then change).
 
     Returns
     -------
-    The data set's manifest, with `reused` true when source, contract, treatments and keys are those of the held one.
+    The data set's manifest, with `reused`: whether source, contract and treatments are those of the held one, so that
+    its tables stayed (of a file, `known_at` moves on, and labels that have become known since appear); and `repaired`:
+    whether files of the held one were damaged, so that it was written again (`repaired_files` names them).
 
     Raises
     ------
-    InputError : the source or the contract is unreadable, or the table breaks a rule; every problem in a line.
-    KeyUnavailableError : the held data set was made with keys that are not here, and `force` is not set.
+    InputError : the source or the contract is unreadable, the contract does not know the config's purpose, or the table
+        breaks a rule; every problem in a line.
+    KeyUnavailableError : a key that this step needs and the held data set was made with is not here, and `force` is not
+        set. Reusing needs `manifest` and `features`; writing again needs them all.
     """
     dataset = config.dataset
     contract = load_contract(dataset.contract)
+    if config.purpose not in contract.purposes:
+        hint = did_you_mean(config.purpose, contract.purposes)
+        raise InputError(f"purpose: contract {contract.name} does not state '{config.purpose}'; {hint}")
+    from_file = dataset.source == "file"
+    moment = utc(now, "now") if now is not None else pd.Timestamp.now("UTC") if from_file else None
     vault = Vault(workspace.vault, KeyDirectory(workspace.keys))
     made_from = {
         "source_digest": source_digest(dataset, config.seed),
         "contract_digest": contract.digest,
         "treatments_version": treatments.VERSION,
     }
-    held = None if force else _held(vault, dataset.name)
-    if held is not None and all(held.get(key) == value for key, value in made_from.items()):
-        return held | {"reused": True}
+    held, damaged = _held(vault, dataset.name, force=force)
+    unchanged = held is not None and all(held.get(key) == value for key, value in made_from.items())
+    if held is not None and unchanged and not damaged and not force:
+        _demand_keys(vault, dataset.name, {"features": held["keys"]["features"]})
+        if from_file:
+            held = vault.confirm(dataset.name, held["version"], moment)
+        return held | {"reused": True, "repaired": False}
+    if not force:
+        of_old = dict.fromkeys(_key_names(contract)) if damaged else {}
+        _demand_keys(vault, dataset.name, held["keys"] if held is not None else of_old)
     source = read_source(dataset, contract, config.seed)
     if source.digest != made_from["source_digest"]:
         raise InputError(f"{dataset.name}: the file changed while it was read; try again when its export has ended")
-    moment = utc(now, "now") if now is not None else pd.Timestamp.now("UTC") if dataset.source == "file" else None
     raw = _checked(source.frame, contract, moment, dataset.name)
     features = _treated(raw, contract, vault.keys.key(PSEUDONYM_KEY))
     identity = _identities(raw, features, contract)
@@ -73,13 +89,16 @@ def ingest(
         **made_from,
         "digest": content_digest(features, [c.name for c in contract.columns if c.treatment == "pseudonymise"]),
         "created": pd.Timestamp.now("UTC").isoformat(timespec="seconds"),
+        "known_at": moment.isoformat() if from_file else None,
+        "repaired_files": damaged,
         "rows": len(features),
         "keys": {PSEUDONYM_KEY: vault.keys.key_ids()[PSEUDONYM_KEY]},
         "purposes": {name: purpose.model_dump() for name, purpose in contract.purposes.items()},
         "columns": _described(contract),
         "dropped": [{"column": name, "non_null": n} for name, n in source.undeclared.items()],
     }
-    return vault.write(dataset.name, _by_month(features, identity), facts) | {"reused": False}
+    manifest = vault.write(dataset.name, _by_month(features, identity), facts)
+    return manifest | {"reused": False, "repaired": bool(damaged)}
 
 
 def raw_identifiers(config: RunConfig) -> list[str]:
@@ -129,27 +148,38 @@ def content_digest(frame: pd.DataFrame, pseudonymised: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _held(vault: Vault, name: str) -> dict[str, Any] | None:
-    """Return the manifest of a data set that can be used as it is; None when there is none or it is damaged."""
+def _held(vault: Vault, name: str, *, force: bool) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return a data set's manifest, None where there is none to be trusted, and which of its files are damaged."""
     if name not in vault.datasets():
-        return None
+        return None, []
     try:
-        manifest = vault.manifest(name)
-        usable = vault.intact(name)
+        return vault.manifest(name), vault.damaged(name)
     except DamagedError:
-        return None
-    except KeyUnavailableError as error:
-        raise KeyUnavailableError(_other_keys(name, vault) + f" ({error})") from None
+        return None, ["manifest.json"]
+    except KeyUnavailableError:
+        if force:
+            return None, []
+        raise _other_keys(name, [SEAL_KEY]) from None
+
+
+def _key_names(contract: Contract) -> list[str]:
+    return [SEAL_KEY, PSEUDONYM_KEY, "features", *(["identity"] if contract.identities else [])]
+
+
+def _demand_keys(vault: Vault, name: str, made_with: Mapping[str, str | None]) -> None:
+    """Refuse to go on without the keys a data set was made with; an id of None is met by any key of that name."""
     present = vault.keys.key_ids()
-    if any(present.get(key) != made_with for key, made_with in manifest["keys"].items()):
-        raise KeyUnavailableError(_other_keys(name, vault))
-    return manifest if usable else None
+    lacking = [key for key, made in made_with.items() if key not in present or made not in (None, present[key])]
+    if lacking:
+        raise _other_keys(name, lacking)
 
 
-def _other_keys(name: str, vault: Vault) -> str:
-    return (
-        f"{name}: the vault holds this data set under keys that are not here, and other keys would give every customer "
-        f"another pseudonym; restore the keys, or begin anew with force=True or by removing {vault.root / name}"
+def _other_keys(name: str, lacking: list[str]) -> KeyUnavailableError:
+    named = ", ".join(f"'{key}'" for key in lacking)
+    return KeyUnavailableError(
+        f"{name}: the vault holds this data set under keys that are not here ({named}); restore them from their "
+        "backup, or ask their owner to do this step; only if they are lost for good, begin anew with `fraudlab ingest --force`, which "
+        "gives every customer another pseudonym"
     )
 
 

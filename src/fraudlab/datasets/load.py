@@ -29,7 +29,8 @@ def load_transactions(
     ----------
     dataset : its name in the vault.
     purpose : one of the contract's purposes; decides the columns.
-    as_of : a moment with a time zone; rows before it, labels known by then. None: everything held.
+    as_of : a moment with a time zone; rows before it, labels known by then. None: what was known when the file was
+        ingested last (the manifest's `known_at`); everything held where the data are simulated.
     columns : fewer columns than the purpose allows; asking for others is refused.
     workspace : default: the project around the working folder.
 
@@ -39,7 +40,8 @@ def load_transactions(
 
     Raises
     ------
-    InputError : unknown data set, purpose or column; a column this purpose may not see, with the purposes that may.
+    InputError : unknown data set, purpose or column; a column this purpose may not see, with the purposes that may; an
+        `as_of` after the file's ingest, because what was known then is not held.
     FraudlabError : a file of the vault is damaged, or its key is not here.
     """
     vault = _vault(workspace)
@@ -47,9 +49,13 @@ def load_transactions(
     allowed = allowed_columns(manifest, purpose)
     wanted = allowed if columns is None else columns
     refuse(_denied(manifest, purpose, allowed, wanted))
-    moment = None if as_of is None else utc(as_of, "as_of")
-    read = {*wanted, *({"event_time", "label_time"} & set(allowed) if moment is not None else ())}
+    moment = _known_at(manifest, as_of)
+    labels = {"is_fraud", "label_time"}
+    dated = {"event_time", *(labels if labels & set(wanted) else ())} if moment is not None else set()
+    read = {*wanted, *dated} & set(allowed)
     frame = vault.read(dataset, columns=[name for name in allowed if name in read], before=moment)
+    if "label_time" in frame and "is_fraud" not in frame:  # a purpose may see when labels came, and not the labels
+        frame["is_fraud"] = pd.Series(pd.NA, index=frame.index, dtype="boolean")
     frame = as_known_at(frame, moment)
     return frame[[name for name in allowed if name in wanted]]
 
@@ -72,16 +78,18 @@ def dataset_facts(
     dict, ready for JSON: dataset, source, rows, customers, merchants (None where the purpose sees no merchant), first,
     last, frauds, labelled, unlabelled, fraud_rate (frauds / labelled; 0 where none is labelled), digest,
     contract_digest, columns, dropped, purpose, purpose_meaning, basis (the lawful basis that the contract states),
-    retention_days, purpose_columns, label_delay_days (median, p90, max; None where none is labelled).
+    retention_days, purpose_columns, label_delay_days (median, p90, max; None where none is labelled), as_of (what the
+    counts were known at, ISO; None: everything held), known_at (when the file was ingested last; None: simulated).
     """
     vault = _vault(workspace)
     manifest = vault.manifest(dataset)
+    moment = _known_at(manifest, as_of)
     allowed = allowed_columns(manifest, purpose)
     needed = ("event_time", "customer_id", "merchant_id", "is_fraud", "label_time")
     frame = load_transactions(
         dataset,
         purpose=purpose,
-        as_of=as_of,
+        as_of=moment,
         columns=[name for name in needed if name in allowed],
         workspace=workspace,
     )
@@ -111,6 +119,8 @@ def dataset_facts(
         "retention_days": stated["retention_days"],
         "purpose_columns": allowed,
         "label_delay_days": _delay_facts(frame),
+        "as_of": None if moment is None else moment.isoformat(),
+        "known_at": manifest.get("known_at"),
     }
 
 
@@ -207,6 +217,24 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _vault(workspace: Workspace | None) -> Vault:
     workspace = workspace or Workspace.of()
     return Vault(workspace.vault, KeyDirectory(workspace.keys))
+
+
+def _known_at(manifest: dict[str, Any], as_of: pd.Timestamp | None) -> pd.Timestamp | None:
+    """Return the moment a load is about; a file tells nothing of what came after its ingest."""
+    moment = None if as_of is None else utc(as_of, "as_of")
+    if manifest.get("known_at") is None:
+        return moment
+    known = utc(manifest["known_at"], "known_at")
+    if moment is not None and moment > known:
+        raise InputError(
+            f"as_of: must not lie after the last ingest of data set {manifest['dataset']}; found {_minute(moment)}, "
+            f"ingested {_minute(known)}; ingest a newer export or take an earlier as_of"
+        )
+    return known if moment is None else moment
+
+
+def _minute(moment: pd.Timestamp) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%MZ")
 
 
 def _loadable(manifest: dict[str, Any]) -> list[str]:

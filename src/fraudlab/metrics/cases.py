@@ -137,6 +137,18 @@ def take_cards(cases: Cases, copies: np.ndarray, k: int) -> Cards:
     return Cards(inspected, hits, compromised)
 
 
+def risk_bins(risk: np.ndarray, bins: int) -> np.ndarray:
+    """Return each row's bin, 0 to at most `bins` - 1, from low risk to high, about equally many predicted frauds each.
+
+    Rows of equal risk share a bin; a bin that none of them falls into is not numbered.
+    """
+    level, row, count = np.unique(risk, return_inverse=True, return_counts=True)
+    expected = level * count
+    middle = np.cumsum(expected) - expected / 2
+    cut = np.floor(middle / expected.sum() * bins) if expected.sum() > 0 else np.zeros(len(level))
+    return np.unique(np.minimum(cut, bins - 1), return_inverse=True)[1][row]
+
+
 def run_ends(ordered: np.ndarray) -> np.ndarray:
     """Return the last position of each run of equal values."""
     return np.flatnonzero(np.append(np.diff(ordered) != 0, True))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fraudlab.metrics.cases import Cases, Data, labels, numbers, run_ends, same_length, whole
+from fraudlab.metrics.cases import Cases, Data, labels, numbers, risk_bins, run_ends, same_length, whole
 from fraudlab.schema import InputError
 
 _Z95 = 1.959963984540054
@@ -105,11 +105,7 @@ def calibration_table(y: Any, risk: Any, bins: int = 10, model: str = "", stage:
     y, risk = labels(y), numbers(risk, "risk", 0, 1)
     same_length(y=y, risk=risk)
     bins = whole(bins, "bins", 1)
-    level, row, count = np.unique(risk, return_inverse=True, return_counts=True)
-    expected = level * count
-    middle = np.cumsum(expected) - expected / 2
-    cut = np.floor(middle / expected.sum() * bins) if expected.sum() > 0 else np.zeros(len(level))
-    code = pd.factorize(np.minimum(cut, bins - 1)[row], sort=True)[0]
+    code = risk_bins(risk, bins)
     n = np.bincount(code)
     observed = np.bincount(code, weights=y) / n
     low, high = wilson(observed * n, n)

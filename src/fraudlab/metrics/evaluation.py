@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from fraudlab.metrics.cases import Cases, Data, ratio, run_ends, same_length, take, take_cards, whole
+from fraudlab.metrics.cases import Cases, Data, ratio, risk_bins, run_ends, same_length, take, take_cards, whole
 from fraudlab.schema import InputError
 
 METRICS: dict[str, str] = {
@@ -24,12 +24,16 @@ METRICS: dict[str, str] = {
     "money_caught_share": "share of the fraud amount that lies in the k best cases a day",
     "money_blocked": "genuine amount in the k best cases a day, held up by the inspection",
     "brier": "mean squared difference between risk and outcome",
-    "calibration_error": "mean distance between risk and observed fraud rate over ten bins of equally many rows",
+    "calibration_error": "frauds misplaced per fraud: |observed - predicted frauds|, summed over ten bins of equally "
+    "many predicted frauds, per observed fraud; 1 for doubled risks, about 2.5 / sqrt(frauds) by chance alone",
 }
 """Every metric of `evaluate`, in its order, with its meaning."""
 
 FEW_BLOCKS = 20
 """With fewer blocks than this, percentile intervals are known to be too narrow; the note says so."""
+
+RISK_BINS = 10
+"""Bins of equally many predicted frauds over which `calibration_error` adds up."""
 
 _AT_FPR = {"recall_at_fpr_1": 0.01, "recall_at_fpr_5": 0.05}
 _OF_CARDS = ("card_precision_at_k", "card_recall_at_k")
@@ -90,7 +94,8 @@ def evaluate(
     a day have in common; a test of 7 days has 7 blocks, for which such intervals are too narrow (the note says so).
     Entities as blocks keep what one entity's rows have in common and are usually many; they leave out the difference
     between days. Neither covers the training of the model nor change after the test. In a day-block replicate the
-    inspected cases of a drawn day are those of that day; in an entity-block replicate they are chosen afresh.
+    inspected cases of a drawn day are those of that day; in an entity-block replicate they are chosen afresh. The bins
+    of `calibration_error` are those of the data in every replicate.
 
     Except for the two card metrics every day stands alone: a case found on Monday may be inspected on Tuesday again, so
     amounts add up over days and a larger budget never catches less.
@@ -241,7 +246,7 @@ class _Slice:
             y=y,
             ends=run_ends(data.score[rows]),
             risk=risk,
-            bin=None if risk is None else np.searchsorted(np.quantile(risk, np.arange(0.1, 0.95, 0.1)), risk),
+            bin=None if risk is None else risk_bins(risk, RISK_BINS),
             transactions=per_case(np.ones(len(rows))),
             frauds=per_case(y),
             fraud_amount=per_case(y * amount),
@@ -269,7 +274,7 @@ class _Slice:
         if self.risk is not None:
             gap = weights * (self.risk - self.y)
             values["brier"] = ratio(gap @ (self.risk - self.y), weights.sum())
-            values["calibration_error"] = ratio(np.abs(np.bincount(self.bin, weights=gap)).sum(), weights.sum())
+            values["calibration_error"] = ratio(np.abs(np.bincount(self.bin, weights=gap)).sum(), frauds)
         return values
 
     def budget(self, taken: np.ndarray, there: np.ndarray) -> dict[str, float]:
@@ -286,7 +291,7 @@ class _Slice:
         """Say why a metric does not apply to these rows; empty when it does."""
         if metric in _OF_CARDS and self.name != "all":
             return "the k cases a day are chosen over all groups"
-        if metric in (*_OF_RISK, "money_caught", "money_blocked"):
+        if metric in ("brier", "money_caught", "money_blocked"):
             return ""
         if not self.y.any():
             return "no frauds among these transactions"

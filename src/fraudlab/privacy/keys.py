@@ -65,9 +65,15 @@ class KeyDirectory:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise InputError(f"keys: a name must be lower-case letters, digits and '-'; found {name!r}; rename it")
         path = self.path / f"{name}.key"
-        if not path.exists():
-            self._create(path)
-        return self._read(path)
+        try:
+            if not path.exists():
+                self._create(path)
+            return self._read(path)
+        except OSError as error:
+            raise KeyUnavailableError(
+                f"key '{name}': {self.path} could not be used ({error.strerror or error}); correct the folder's rights "
+                "or name another folder in FRAUDLAB_KEYS"
+            ) from None
 
     def key_ids(self) -> dict[str, str]:
         """Return name -> id of the keys this account can read."""

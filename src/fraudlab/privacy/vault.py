@@ -62,7 +62,12 @@ class Vault:
         if dataset not in held:
             hint = did_you_mean(dataset, held) if held else "the vault is empty; run `fraudlab ingest` first"
             raise InputError(f"vault: no data set '{dataset}'; {hint}")
-        data = (self.root / dataset / "manifest.json").read_bytes()
+        try:
+            data = (self.root / dataset / "manifest.json").read_bytes()
+        except OSError as error:
+            raise FraudlabError(
+                f"data set {dataset}: its manifest cannot be read ({error.strerror or error}); correct the rights there"
+            ) from None
         damaged = DamagedError(f"data set {dataset}: its manifest is damaged; ingest it again or restore a backup")
         try:
             manifest = json.loads(data)
@@ -94,35 +99,38 @@ class Vault:
         """
         folder = self.root / dataset
         version = secrets.token_hex(8)
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        with _locked(folder):
+        with self._writing(dataset):
             try:
                 (folder / version).mkdir(mode=0o700)
                 written = [self._write_part(folder / version, month, tables) for month, tables in parts]
                 sync_folder(folder / version)
-                manifest = {
-                    **facts,
-                    "version": version,
-                    "keys": {**facts.get("keys", {}), **self._ids_of(written)},
-                    "parts": written,
-                }
-                manifest["seal"] = self._seal(manifest)
-                fresh = folder / f".manifest-{version}"
-                write_private(fresh, _text(manifest))
-                os.replace(fresh, folder / "manifest.json")
-                sync_folder(folder)
-            except BaseException as error:
-                shutil.rmtree(folder / version, ignore_errors=True)
-                (folder / f".manifest-{version}").unlink(missing_ok=True)
-                if not isinstance(error, OSError):
-                    raise
-                raise FraudlabError(
-                    f"data set {dataset}: could not be written ({error.strerror or error}); nothing was changed; "
-                    "make room or correct the folder's rights"
-                ) from None
+                manifest = self._commit(
+                    dataset,
+                    {
+                        **facts,
+                        "version": version,
+                        "keys": {**facts.get("keys", {}), **self._ids_of(written)},
+                        "parts": written,
+                    },
+                )
+            except BaseException:
+                if not _names(folder / "manifest.json", version):
+                    shutil.rmtree(folder / version, ignore_errors=True)
+                raise
             _clean(folder, keep=version)
         return manifest
+
+    def confirm(self, dataset: str, version: str, known_at: pd.Timestamp) -> dict[str, Any]:
+        """Note that a version still says all there is at a later moment, its tables untouched; return its manifest.
+
+        A moment before the one already noted changes nothing; nor does it when another version has come meanwhile.
+        """
+        with self._writing(dataset):
+            manifest = self.manifest(dataset)
+            noted = manifest.get("known_at")
+            if manifest["version"] != version or (noted is not None and pd.Timestamp(noted) >= known_at):
+                return manifest
+            return self._commit(dataset, {**manifest, "known_at": known_at.isoformat()})
 
     def read(
         self,
@@ -157,14 +165,62 @@ class Vault:
                 ) from None
             return self._read(dataset, renewed, kind, columns, before)
 
-    def intact(self, dataset: str) -> bool:
-        """Return whether every file of a data set is there as it was written; needs no key but the seal's."""
-        for part in self.manifest(dataset)["parts"]:
+    def damaged(self, dataset: str) -> list[str]:
+        """Return the files of a data set that are missing or not as they were written; needs no key but the seal's.
+
+        Raises
+        ------
+        InputError, KeyUnavailableError, DamagedError : as for `manifest`.
+        """
+        manifest = self.manifest(dataset)
+        wrong = []
+        for part in manifest["parts"]:
             for entry in part["files"].values():
                 path = self.root / dataset / entry["path"]
-                if not path.is_file() or _sha256(path.read_bytes()) != entry["sha256"]:
-                    return False
-        return True
+                try:
+                    whole = _sha256(path.read_bytes()) == entry["sha256"]
+                except OSError:
+                    whole = False
+                if not whole:
+                    wrong.append(entry["path"].partition("/")[2])
+        if wrong and self.manifest(dataset)["version"] != manifest["version"]:
+            # Replaced while we looked: the new version is the one to judge.
+            return self.damaged(dataset)
+        return wrong
+
+    @contextlib.contextmanager
+    def _writing(self, dataset: str) -> Iterator[None]:
+        """Hold a data set's write lock; say in a sentence what the disk refuses."""
+        folder = self.root / dataset
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=0o700)
+            with _locked(folder):
+                yield
+        except OSError as error:
+            raise FraudlabError(
+                f"data set {dataset}: {folder} could not be written ({error.strerror or error}); nothing was changed; "
+                "make room or correct the folder's rights"
+            ) from None
+
+    def _commit(self, dataset: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Seal a manifest and put it in place of the older one in a single step; only called under the lock."""
+        manifest = {**manifest, "seal": self._seal(manifest)}
+        folder = self.root / dataset
+        fresh = folder / f".manifest-{secrets.token_hex(8)}"
+        try:
+            write_private(fresh, _text(manifest))
+            os.replace(fresh, folder / "manifest.json")
+        finally:
+            fresh.unlink(missing_ok=True)
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            raise FraudlabError(
+                f"data set {dataset}: is written, but the disk did not confirm it ({error.strerror or error}); "
+                "check the disk and ingest it again"
+            ) from None
+        return manifest
 
     def _read(
         self,
@@ -191,7 +247,15 @@ class Vault:
     def _open(
         self, dataset: str, entry: Mapping[str, Any], cipher: ParquetCipher, columns: list[str] | None
     ) -> pa.Table:
-        data = (self.root / dataset / entry["path"]).read_bytes()
+        try:
+            data = (self.root / dataset / entry["path"]).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise FraudlabError(
+                f"data set {dataset}: {entry['path']} cannot be read ({error.strerror or error}); "
+                "correct the rights there"
+            ) from None
         damaged = DamagedError(
             f"data set {dataset}: the file {entry['path']} is damaged; ingest it again or restore a backup"
         )
@@ -258,6 +322,14 @@ def _locked(folder: Path) -> Iterator[None]:
     with os.fdopen(os.open(folder / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _names(manifest: Path, version: str) -> bool:
+    """Return whether a manifest in place names a version: its tables are then not ours to remove."""
+    try:
+        return version.encode() in manifest.read_bytes()
+    except OSError:
+        return False
 
 
 def _clean(folder: Path, keep: str) -> None:
