@@ -136,11 +136,13 @@ def _print_summary(console: Any, run: Any, seconds: float) -> None:
         ("average_precision", "average precision"),
         ("card_precision_at_k", f"precision of the {k} cases a day"),
         ("money_caught_share", "share of the fraud money in those cases"),
-        ("calibration_error", "calibration error"),
     ):
         row = ours.loc[metric]
         interval = f"   95 % interval {row['low']:.3f} to {row['high']:.3f}" if row["low"] == row["low"] else ""
         console.print(f"  {said:<42} {row['value']:.3f}{interval}", soft_wrap=True)
+    bins = run.load_table("calibration").query("model == @facts['candidate'] and stage == 'after'")
+    expected, seen = (bins["n"] * bins["mean_predicted"]).sum(), (bins["n"] * bins["observed"]).sum()
+    console.print(f"  {'frauds the stated risks add up to':<42} {expected:.0f}, seen in the test: {seen:.0f}")
     here = run.workspace.root
     console.print(f"\n  report      {_near(run.report, here)}   (open it in a browser)")
     console.print(f"  notebooks   {_near(run.folder / 'notebooks', here)}")

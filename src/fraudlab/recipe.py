@@ -96,11 +96,27 @@ def thresholds_from_validation(model: FittedModel, prepared: Prepared, config: R
     )
 
 
-def tiers_on_test(prepared: Prepared, score: pd.Series, thresholds: Mapping[str, Any]) -> pd.DataFrame:
-    """Table what each risk tier held in the test period."""
+def tiers_on_test(
+    prepared: Prepared, score: pd.Series, thresholds: Mapping[str, Any], config: RunConfig
+) -> pd.DataFrame:
+    """Table what each risk tier held in the test period, with its cases a day beside the planned number."""
     part = prepared.rows("test")
+    transactions = part["transactions"]
     tiers = decisions.assign_tiers(score.to_numpy(), decisions.Thresholds.from_dict(dict(thresholds)))
-    return decisions.tier_table(part["y"], tiers, part["transactions"]["amount"].to_numpy())
+    table = decisions.tier_table(
+        part["y"],
+        tiers,
+        transactions["amount"].to_numpy(),
+        event_time=transactions["event_time"],
+        entity=transactions[config.split.entity],
+    )
+    budget = config.decision
+    planned = {
+        "elevated": budget.step_up_per_day,
+        "high": budget.alerts_per_day - budget.limit_per_day,
+        "severe": budget.limit_per_day,
+    }
+    return table.assign(planned_per_day=table["tier"].map(planned))
 
 
 def performance(
@@ -250,6 +266,7 @@ def fold_facts(fold: Fold) -> dict[str, Any]:
         "unlabelled": fold.unlabelled,
         "delay_days": fold.delay / pd.Timedelta(days=1),
         "learnt_until": fold.refit_end.isoformat(),
+        "late_frauds": fold.late_frauds,
     }
 
 

@@ -403,7 +403,7 @@ def test_sign_off_is_left_to_people(page):
 def test_limitations_are_found_where_the_evidence_crosses_a_limit(copy, run):
     fold = json.loads((copy / "fold.json").read_text())
     fold["parts"][-1]["frauds"] = 40
-    edit(copy, "fold", parts=fold["parts"])
+    edit(copy, "fold", parts=fold["parts"], late_frauds=0.05)
     edit(copy, "data", label_delay_days={"median": 9, "p90": 30.5, "max": 60}, source="file", dropped=[])
     table(run, "daily").groupby("model").head(5).to_csv(copy / "daily.csv", index=False)
     late = table(run, "label_maturity").assign(share_known=0.5, share_frauds_known=0.7)
@@ -415,11 +415,14 @@ def test_limitations_are_found_where_the_evidence_crosses_a_limit(copy, run):
     assert sections.found_limitations(read_evidence(copy)) == [
         "Few frauds: the test part holds 40, below 100; expect wide intervals.",
         "Few days: the test has 5, below 20; intervals over days are too narrow then.",
+        "Frauds still to come: about 5.00 % of the test's frauds are expected to be reported later.",
         "Late labels: 90 % are known only after 30.5 days; the split waits 14.",
         "Immature labels: only 50.0 % are known when the split stops waiting.",
         "Late reports: 30.0 % of the frauds are reported only after the 14 days that the split waits, too late for the "
         "newest training payments.",
         "Not clearly ahead: at the alert budget the interval of Logistic regression overlaps the candidate's.",
+        "Level: the stated risks of the test part add up to 2,384 frauds and 86 were seen; the level of fraud has "
+        "moved since validation, so read risks as too high.",
         "Calibration: in 2 of 10 groups the stated risk lies outside the 95 % interval.",
         "One feature dominates: customer, amount, zscore, 90d makes up 70.0 % of all movement.",
     ]

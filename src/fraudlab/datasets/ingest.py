@@ -178,7 +178,7 @@ def _other_keys(name: str, lacking: list[str]) -> KeyUnavailableError:
     named = ", ".join(f"'{key}'" for key in lacking)
     return KeyUnavailableError(
         f"{name}: the vault holds this data set under keys that are not here ({named}); restore them from their "
-        "backup, or ask their owner to do this step; only if they are lost for good, begin anew with `fraudlab ingest --force`, which "
+        "backup, or ask their owner to do this step; only if they are lost for good, begin anew with --force, which "
         "gives every customer another pseudonym"
     )
 

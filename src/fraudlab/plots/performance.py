@@ -357,8 +357,8 @@ METRIC_LABELS: dict[str, str] = {
 }
 """Metric name -> what people call it; the report uses the same words."""
 
-_PLAIN = ("auc_roc", "average_precision")
-_FINE = ("brier", "calibration_error")
+_PLAIN = ("auc_roc", "average_precision", "calibration_error")
+_FINE = ("brier",)
 _MONEY = ("money_caught", "money_blocked")
 
 

@@ -315,11 +315,22 @@ def _tier_table(tiers: pd.DataFrame) -> Table:
             "not shown" if hide else plots.share(row.fraud_rate) if row.transactions else ABSENT,
             money(row.amount),
             money(row.fraud_amount),
+            *_cases_a_day(row),
         )
         for row, payments, frauds, hide in shown
     ]
-    head = ("Tier", "Action", "Payments", "Frauds", "Fraud rate", "Amount", "Fraud amount")
-    return Table("Decision tiers on the test part", head, rows, "llrrrrr")
+    head = ["Tier", "Action", "Payments", "Frauds", "Fraud rate", "Amount", "Fraud amount"]
+    if "cases_per_day" in tiers:
+        head.append("Cases a day (planned)")
+    return Table("Decision tiers on the test part", tuple(head), rows, "llrrrrr" + "r" * (len(head) - 7))
+
+
+def _cases_a_day(row: Any) -> tuple[str, ...]:
+    found = getattr(row, "cases_per_day", None)
+    planned = getattr(row, "planned_per_day", None)
+    if found is None:
+        return ()
+    return (f"{found:,.1f}" + ("" if planned is None or pd.isna(planned) else f" ({planned:,.0f})"),)
 
 
 def explanation(e: Evidence) -> Section:

@@ -248,6 +248,10 @@ def found_limitations(e: Evidence) -> list[str]:
     days = 0 if e.daily is None else int((e.daily["model"] == e.candidate).sum())
     if 0 < days < FEW_DAYS:
         found.append(f"Few days: the test has {days}, below {FEW_DAYS}; intervals over days are too narrow then.")
+    if (late := e.fold.get("late_frauds", 0)) >= 0.01:
+        found.append(
+            f"Frauds still to come: about {plots.share(late)} of the test's frauds are expected to be reported later."
+        )
     delay, needed = e.setting("split", "delay_days"), (e.data.get("label_delay_days") or {}).get("p90")
     if delay is not None and needed is not None and needed > delay:
         found.append(f"Late labels: 90 % are known only after {needed:.1f} days; the split waits {delay}.")
@@ -268,6 +272,13 @@ def found_limitations(e: Evidence) -> list[str]:
         rival = e.labels[near[0]["model"]]
         found.append(f"Not clearly ahead: at the alert budget the interval of {rival} overlaps the candidate's.")
     if (risk := e.stated_risk) is not None:
+        stated, seen = (risk["n"] * risk["mean_predicted"]).sum(), (risk["n"] * risk["observed"]).sum()
+        if not 0.8 <= stated / max(seen, 1) <= 1.25:
+            too = "high" if stated > seen else "low"
+            found.append(
+                f"Level: the stated risks of the test part add up to {stated:,.0f} frauds and {seen:,.0f} were seen; "
+                f"the level of fraud has moved since validation, so read risks as too {too}."
+            )
         outside = int((~risk["mean_predicted"].between(risk["low"], risk["high"])).sum())
         if outside:
             found.append(
