@@ -147,6 +147,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go (JSON)")
     arguments = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120  # a log has no edge that a table must respect
     began = time.perf_counter()
 
     def progress(event: dict[str, object]) -> None:
