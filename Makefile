@@ -67,9 +67,9 @@ ui: setup ## open MLflow on this project's runs and models
 
 lock: ## resolve the dependencies anew into requirements*.lock (needs uv)
 	uv pip compile pyproject.toml --extra lab --extra dev --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet -o requirements.lock
+	  --generate-hashes --no-annotate --no-header --quiet -o requirements.lock
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest -c requirements.lock \
-	  --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet -o requirements-extras.lock
+	  --generate-hashes --no-annotate --no-header --quiet -o requirements-extras.lock
 
 clean: ## remove .venv and caches; data, keys, runs and models stay
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fraudlab.features.words import one_or_none
+from fraudlab.features.words import format_value, one_or_none
 from fraudlab.models import FittedModel, feature_matrix
 from fraudlab.schema import InputError, did_you_mean
 
@@ -144,42 +144,6 @@ def dependence(
         for name in features
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def format_value(value: float, kind: str, *, whole_amounts: bool = False) -> str:
-    """Write a feature's value for people.
-
-    Parameters
-    ----------
-    value : a number, not missing.
-    kind : "count", "amount", "ratio", "days" (in days), "speed" (km/h), "share" (0..1), "flag" or "number".
-    whole_amounts : amounts without decimals, where exact ones would say too much.
-
-    >>> [format_value(v, k) for v, k in [(1200, "count"), (1234.5, "amount"), (4.75, "ratio"), (0.02, "share")]]
-    ['1,200', '1,234.50', '4.8', '2 %']
-    >>> [format_value(v, "days") for v in (40, 2, 1.5, 0.01, 0.0001)]
-    ['40 days', '2 days', '36 hours', '14 minutes', 'less than 2 minutes']
-    >>> format_value(912.4, "speed"), format_value(1, "flag"), format_value(0.123456, "number")
-    ('912 km/h', '', '0.123')
-    """
-    if kind == "flag":
-        return ""
-    if kind == "days":
-        for length, unit in ((1, "days"), (24, "hours"), (1440, "minutes")):
-            if value * length >= 2:
-                return f"{value * length:,.0f} {unit}"
-        return "less than 2 minutes"
-    if kind == "share":
-        return f"{100 * value:.2g} %" if abs(value) < 0.1 else f"{100 * value:.0f} %"
-    if kind == "speed":
-        return f"{value:,.0f} km/h"
-    if kind == "ratio":
-        return f"{value:,.1f}"
-    if kind == "count" or (kind == "amount" and whole_amounts):
-        return f"{value:,.0f}"
-    if kind == "amount":
-        return f"{value:,.2f}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def reasons(

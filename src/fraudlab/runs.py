@@ -297,7 +297,9 @@ def show(table: pd.DataFrame) -> Styler:
         if isinstance(value, pd.Timestamp):
             return f"{value:%Y-%m-%d}"
         if isinstance(value, float):
-            return f"{value:,.0f}" if value.is_integer() and abs(value) >= 10 else f"{value:.4g}"
+            return (
+                f"{value:,.0f}" if abs(value) >= 1000 or (value.is_integer() and abs(value) >= 10) else f"{value:.4g}"
+            )
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
     text = [name for name in table.columns if table[name].dtype.kind not in "iufM"]

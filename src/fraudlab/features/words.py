@@ -1,6 +1,6 @@
 """What a feature means in words: a label for pictures, the sentence for tables, the reason for investigators.
 
-A template's `{value}` is filled by `explain.format_value`, which adds the unit for the kinds days, speed and share.
+A template's `{value}` is filled by `format_value`, which adds the unit for the kinds days, speed and share.
 At most one reason per group is shown, so a group is what an investigator takes for one thought.
 """
 
@@ -75,6 +75,42 @@ def one_or_none(template: str, count: int) -> str:
             if template.startswith(f"{which}{many} "):
                 return f"{{value}} {one} {template.removeprefix(f'{which}{many} ')}"
     return template
+
+
+def format_value(value: float, kind: str, *, whole_amounts: bool = False) -> str:
+    """Write a feature's value for people.
+
+    Parameters
+    ----------
+    value : a number, not missing.
+    kind : "count", "amount", "ratio", "days" (in days), "speed" (km/h), "share" (0..1), "flag" or "number".
+    whole_amounts : amounts without decimals, where exact ones would say too much.
+
+    >>> [format_value(v, k) for v, k in [(1200, "count"), (1234.5, "amount"), (4.75, "ratio"), (0.02, "share")]]
+    ['1,200', '1,234.50', '4.8', '2 %']
+    >>> [format_value(v, "days") for v in (40, 2, 1.5, 0.01, 0.0001)]
+    ['40 days', '2 days', '36 hours', '14 minutes', 'less than 2 minutes']
+    >>> format_value(912.4, "speed"), format_value(1, "flag"), format_value(0.123456, "number")
+    ('912 km/h', '', '0.123')
+    """
+    if kind == "flag":
+        return ""
+    if kind == "days":
+        for length, unit in ((1, "days"), (24, "hours"), (1440, "minutes")):
+            if value * length >= 2:
+                return f"{value * length:,.0f} {unit}"
+        return "less than 2 minutes"
+    if kind == "share":
+        return f"{100 * value:.2g} %" if abs(value) < 0.1 else f"{100 * value:.0f} %"
+    if kind == "speed":
+        return f"{value:,.0f} km/h"
+    if kind == "ratio":
+        return f"{value:,.1f}"
+    if kind == "count" or (kind == "amount" and whole_amounts):
+        return f"{value:,.0f}"
+    if kind == "amount":
+        return f"{value:,.2f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def describe_window(spec: Any, column: str, window: str) -> Words:

@@ -18,6 +18,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter
 
+from fraudlab.features.words import format_value
+
 SMALLEST_CELL = 10
 """Counts of payments or people from 1 up to one below this are not shown in pictures and reports."""
 
@@ -247,7 +249,7 @@ def value_text(value: object, kind: str = "") -> str:
     ----------
     value : a number, a truth value, text, or None.
     kind : as in `FeatureSet.describe()`; "" where it is not known. Numbers read as in the reasons of an alert
-        (`fraudlab.explain.format_value`), whole amounts without decimals.
+        (`format_value`), whole amounts without decimals.
 
     >>> value_text(4.81234), value_text(12000.0), value_text(None), value_text(3)
     ('4.812', '12,000', 'missing', '3')
@@ -261,21 +263,11 @@ def value_text(value: object, kind: str = "") -> str:
     if not isinstance(value, int | float | np.number):
         return str(value)
     number = float(value)
-    if kind == "days":
-        for length, unit in ((1, "days"), (24, "hours"), (1440, "minutes")):
-            if number * length >= 2:
-                return f"{number * length:,.0f} {unit}"
-        return "less than 2 minutes"
-    percent, whole = 100 * number, f"{number:,.0f}"
-    return {
-        "flag": "yes" if number else "no",
-        "share": f"{percent:.2g} %" if abs(number) < 0.1 else f"{percent:.0f} %",
-        "speed": f"{whole} km/h",
-        "ratio": f"{number:,.1f}",
-        "count": whole,
-        "amount": whole if number == round(number) else f"{number:,.2f}",
-        "number": whole if abs(number) >= 1000 else f"{number:.3g}",
-    }.get(kind, whole if abs(number) >= 10_000 else f"{number:.4g}")
+    if kind == "flag":
+        return "yes" if number else "no"
+    if kind:
+        return format_value(number, kind, whole_amounts=number == round(number))
+    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
 
 
 def called(feature: str, labels: Mapping[str, str] | None) -> str:
