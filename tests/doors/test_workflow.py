@@ -51,7 +51,9 @@ def test_every_step_runs_and_says_what_it_reached(finished: tuple[workflow.Run, 
         outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
         assert outputs
         assert not any(output["output_type"] == "error" for output in outputs)
-        assert not any(output.get("name") == "stderr" for output in outputs), "a clean notebook has no warnings"
+        said = ["".join(output["text"]) for output in outputs if output.get("name") == "stderr"]
+        # On a machine's first run the user is told why it takes longer; anything else would be a warning.
+        assert not [text for text in said if not text.startswith("Compiling the feature kernels")]
 
 
 def test_the_model_is_registered_explained_and_reported(finished: tuple[workflow.Run, list[dict]]) -> None:
