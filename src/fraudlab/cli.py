@@ -297,6 +297,40 @@ def features_show(
         _print_table(table[["column", "group", "meaning"]])
 
 
+@features_app.command("audit")
+def features_audit(
+    config: ConfigOption = DEMO,
+    change: SetOption = None,
+    cuts: Annotated[int, typer.Option(help="After how many moments the future is rewritten.")] = 5,
+    rows: Annotated[int, typer.Option(help="At most so many payments, by whole customers.")] = 20_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Rewrite the future of the data in the vault and say which features notice; exit 1 if any does.
+
+    Example: fraudlab features audit --config configs/demo.toml
+    """
+    from fraudlab.config import load_config
+
+    loaded = load_config(config, **_changes(change))
+    from fraudlab import recipe
+
+    table = recipe.leakage_table(loaded, _workspace(config), cuts=cuts, rows=rows)
+    leaks = int((table["verdict"] == "leaks").sum())
+    if as_json:
+        _print_json(table.to_dict("records"))
+    else:
+        _print_table(table[["column", "verdict", "moved", "rewriting"]])
+        for row in table[table["verdict"] != "clean"].itertuples():
+            typer.echo(f"\n{row.column}: {row.meaning}")
+        typer.echo(
+            f"\n{len(table)} features: {(table['verdict'] == 'clean').sum()} clean, {leaks} leaking, "
+            f"{(table['verdict'] == 'not judged').sum()} not judged, over {table['rows'].max():,} payments and "
+            f"{table['cuts'].max()} moments."
+        )
+    if leaks:
+        raise typer.Exit(1)
+
+
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
     """List the registered models with their aliases and key figures.

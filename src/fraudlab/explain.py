@@ -194,12 +194,15 @@ def reasons(
 
 
 def _sayer(word: Any, whole_amounts: bool) -> Callable[[float], str]:
-    only_if_present = word.kind in ("flag", "share") or word.group in BAD_SIGNS
+    # Days since a known fraud are missing where there was none, and 0 just after one.
+    since = word.kind == "days" and word.group in BAD_SIGNS
+    only_if_present = word.kind in ("flag", "share") or (word.group in BAD_SIGNS and not since)
 
     def say(value: float) -> str:
         if np.isnan(value):
             meaning = word.meaning.rstrip(".")
-            return "" if word.kind == "flag" else f"Not known for this payment: {meaning[:1].lower()}{meaning[1:]}"
+            unknown = f"Not known for this payment: {meaning[:1].lower()}{meaning[1:]}"
+            return "" if word.kind == "flag" or since else unknown
         if value == 0 and only_if_present:
             return ""
         template = one_or_none(word.template, round(value)) if word.kind == "count" and value < 1.5 else word.template

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fraudlab import decisions, explain, metrics
+from fraudlab import checks, decisions, explain, metrics
 from fraudlab.config import GateConfig, RunConfig, Workspace
 from fraudlab.datasets import load_transactions
 from fraudlab.features import FeatureSet
+from fraudlab.features.audit import audit_leakage
 from fraudlab.features.sets import named_set
-from fraudlab.schema import InputError
+from fraudlab.schema import InputError, refuse
 from fraudlab.splits import Fold, temporal_fold
 from fraudlab.training import FittedModel
 
@@ -253,6 +254,81 @@ def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
         rows.append((name, label[name], max(auc, 1 - auc), missing.mean()))
     table = pd.DataFrame(rows, columns=["feature", "label", "auc_roc", "missing"])
     return table.sort_values(["auc_roc", "feature"], ascending=[False, True], ignore_index=True)
+
+
+def audit_features(prepared: Prepared, config: RunConfig, *, rows: int = 10_000) -> dict[str, checks.Finding]:
+    """Ask the numbered checks whether the features see only the past and will last, on rows before the test alone.
+
+    Parameters
+    ----------
+    prepared : what the model will be trained on.
+    config : its seed draws the sample, its split says whose rows belong together.
+    rows : how many payments at most the leakage audit uses; a retraining must not wait long for it.
+
+    Returns
+    -------
+    Finding per name of its evidence: leakage, from the payments before the test; time_consistency and stability, from
+    the part the final model learns from, cut into halves and into weeks.
+    """
+    before = prepared.transactions["event_time"] < prepared.fold.test_start
+    part = prepared.rows("refit")
+    moments = part["transactions"]["event_time"]
+    return {
+        "leakage": checks.CHECKS["FL001"](
+            prepared.feature_set, prepared.transactions[before], rows=rows, by=config.split.entity, seed=config.seed
+        ),
+        "time_consistency": checks.CHECKS["FL002"](
+            part["features"], part["y"], moments, entity=part["transactions"][config.split.entity]
+        ),
+        "stability": checks.CHECKS["FL003"](part["features"], moments, period="7d"),
+    }
+
+
+def leakage_table(config: RunConfig, workspace: Workspace, *, cuts: int = 5, rows: int = 20_000) -> pd.DataFrame:
+    """Audit a run's feature set on what the vault holds, without a run; the table of `audit_leakage`.
+
+    Raises
+    ------
+    InputError : the data set is not in the vault, a column the features need is missing, an argument is out of range.
+    """
+    feature_set = named_set(config.features.set)
+    transactions = load_transactions(
+        config.dataset.name, purpose=config.purpose, as_of=config.as_of_time, workspace=workspace
+    )
+    return audit_leakage(feature_set, transactions, cuts=cuts, rows=rows, by=config.split.entity, seed=config.seed)
+
+
+def check_features(findings: Mapping[str, checks.Finding]) -> None:
+    """Refuse to go on when a check that stops the run has failed.
+
+    Raises
+    ------
+    InputError : a feature sees the future; one sentence per failed check.
+    """
+    refuse(
+        [
+            f"{finding.code} {finding.title.lower()}: {finding.sentence} Nothing was trained; take them out or mend "
+            "them, `fraudlab features audit` says what each one reads"
+            for finding in findings.values()
+            if finding.stops
+        ]
+    )
+
+
+def features_to_watch(findings: Mapping[str, checks.Finding], prepared: Prepared) -> pd.DataFrame:
+    """Table each feature's fate over the training period: turned ones first, then faded ones, then by drift.
+
+    Columns: feature, label, verdict, auc_first, auc_last, psi (its largest), reading.
+    """
+    alone = findings["time_consistency"].table
+    drift = findings["stability"].table.groupby("feature")["psi"].max()
+    label = prepared.feature_set.describe().set_index("column")["label"]
+    table = alone[["feature", "verdict", "auc_first", "auc_last"]].assign(
+        label=alone["feature"].map(label), psi=alone["feature"].map(drift)
+    )
+    order = table["verdict"].map({"turns round": 0, "fades": 1}).fillna(2)
+    ranked = table.assign(order=order).sort_values(["order", "psi"], ascending=[True, False], kind="stable")
+    return ranked[["feature", "label", "verdict", "auc_first", "auc_last", "psi"]].reset_index(drop=True)
 
 
 def fold_facts(fold: Fold) -> dict[str, Any]:

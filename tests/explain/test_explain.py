@@ -460,3 +460,20 @@ def test_explaining_does_not_import_shap_or_draw():
     code = f"import sys, fraudlab.explain; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_days_since_a_known_fraud_are_silent_without_one_and_loud_just_after_it():
+    words = pd.DataFrame(
+        {
+            "column": ["since"],
+            "group": "known fraud",
+            "meaning": "Days since the last known fraud.",
+            "template": "{value} since the last known fraud at this merchant",
+            "kind": "days",
+        }
+    )
+    moved = pd.DataFrame({"since": [0.4, 0.4], "base": [-3.0, -3.0]})
+    assert reasons(moved, pd.DataFrame({"since": [np.nan, 0.0]}), words) == [
+        [],
+        ["Less than 2 minutes since the last known fraud at this merchant"],
+    ]

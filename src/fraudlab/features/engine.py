@@ -1,40 +1,34 @@
-"""From a frame of transactions to one array per column: order the rows, gather each entity, ask the kernels.
+"""From a frame of transactions to its features: order the rows, group them by entity, hand them to the kernels.
 
-`Source` turns the frame's columns into plain arrays, each once. `Partition` holds some whole entities, their rows one
-after the other in the total order; every statistic is a function of a partition, a spec and a span, so any engine that
-can hand over whole entities gets the same numbers. `compute` cuts each entity kind into partitions that fit the
-processor's cache and shares them between the threads.
+`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row; that is
+packed side by side, so that a group's row is fetched at once, and the groups are shared between the threads.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fraudlab.features import windows
+from fraudlab.features.kernels import jit, links, program, windows
+from fraudlab.features.kernels import source as scan
+from fraudlab.features.kernels.labels import NEVER
+from fraudlab.features.plan import FRAUD, Plan, plan
+from fraudlab.features.specs import CurrentSpec, LinkSpec
 from fraudlab.schema import InputError, require_columns
 
-ROWS_PER_PARTITION = 32_768
-MANY_ROWS = 100_000  # below this, starting threads costs more than they bring
-NEVER = np.iinfo(np.int64).max
+CHUNK = 1024  # rows of scratch: what fits the processor's second cache
+MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
+SLICE = 65_536
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
+NO_ROWS = {"float64": np.empty((0, 0)), "float32": np.empty((0, 0), np.float32)}
 
 Array = np.ndarray
-
-
-class Span(NamedTuple):
-    """A window in microseconds: the rows of (t - delay - width, t - delay], and the row itself if asked for."""
-
-    width: int
-    delay: int = 0
-    include_current: bool = False
 
 
 class Source:
@@ -44,9 +38,8 @@ class Source:
         self.frame = frame
         self.where = where
         self._memo: dict[Any, Any] = {}
-        self._lock = threading.RLock()
         self.time = self._moments("event_time")
-        if missing := int((self.time == NEVER).sum()):
+        if missing := int(frame["event_time"].isna().sum()):
             raise self._refusal("event_time", f"must not be empty; found {missing:,} empty rows; correct or drop them")
         self.order = self._total_order()
 
@@ -54,30 +47,63 @@ class Source:
         return len(self.frame)
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if key not in self._memo:
-                self._memo[key] = make()
-            return self._memo[key]
+        if key not in self._memo:  # two threads may both make it: the same, and rarely
+            self._memo[key] = make()
+        return self._memo[key]
 
     def number(self, name: str) -> Array:
         """Return a numeric column as float64, NaN where it is missing."""
         return self.once(("number", name), lambda: self._number(name))
 
-    def code(self, names: Sequence[str]) -> tuple[Array, int]:
-        """Return the columns' combined values as codes 0..n-1 (-1 where any is missing), and n."""
-        return self.once(("code", tuple(names)), lambda: self._code(names))
+    def may_miss(self, word: tuple) -> bool:
+        """Return whether a word of `plan`, or the place, is missing in any row."""
+        if word[0] == "number":
+            self.number(word[1])  # finds it out on the way
+        return self.once(("missing", word), lambda: not self._has(word).all())
 
-    def chosen(self, value: str | None, where: tuple | None) -> Array:
-        """Return which rows a statistic uses: those with a number in `value` that meet the condition `where`."""
-        return self.once(("chosen", value, where), lambda: self._chosen(value, where))
+    def codes(self, name: str) -> tuple[Array, Any]:
+        """Return a column's values as codes 0..n-1 (-1 where missing) and the n values, or just n for integers."""
+        return self.once(("codes", name), lambda: self._codes(name))
+
+    def chosen(self, value: tuple | None, where: tuple | None) -> Array:
+        """Return which rows a statistic uses: those that have the word `value` and meet the condition `where`."""
+        met = None if where is None else self.once(("where", where), lambda: self._meets(where))
+        if value is None:
+            return met
+        return self._has(value) if met is None else met & self._has(value)
+
+    def _has(self, word: tuple) -> Array:
+        if word[0] == "number":
+            return ~np.isnan(self.number(word[1]))
+        if word[0] == "code":
+            return self.codes(word[1])[0] >= 0
+        return self._has(("number", "latitude")) & self._has(("number", "longitude"))
 
     def labels(self) -> tuple[Array, Array]:
-        """Return (known, fraud): the moment each label is known, NEVER when it is not, and the label as 0/1."""
+        """Return (known, fraud): the moment each label is known, NEVER when it is not, and the label."""
         return self.once("labels", self._labels)
 
-    def place(self) -> tuple[Array, Array]:
-        """Return (latitude, longitude) in degrees, NaN where missing."""
-        return self.once("place", self._place)
+    def local(self, zone: str | None) -> Array:
+        """Return the wall clock's time in a zone (None: UTC), in microseconds as if it were UTC."""
+        return self.time if zone is None else self.once(("local", zone), lambda: self._local(zone))
+
+    def word(self, key: tuple, bits: Sequence[Any]) -> Callable[[slice], Array]:
+        """Return a function that gives one word of some rows, as int64 or float64."""
+        what = key[0]
+        if what == "flags":
+            masks = [self.labels()[1] if bit == FRAUD else self.chosen(*bit) for bit in bits]
+            return lambda rows: sum(mask[rows].astype(np.int64) << k for k, mask in enumerate(masks))
+        if what == "number":
+            if key[1] in ("latitude", "longitude"):
+                self.once("place", self._check_place)
+            values = self.number(key[1])
+        elif what == "code":
+            values = self.codes(key[1])[0]
+        elif what == "known":
+            values = self.labels()[0]
+        else:
+            values = self.time if what == "time" else self.local(key[1])
+        return values.__getitem__
 
     def _refusal(self, name: str, rest: str) -> InputError:
         return InputError(f"{self.where}: column '{name}' {rest}")
@@ -89,8 +115,7 @@ class Source:
                 name,
                 f"must hold times in one time zone; found type {values.dtype}; use pd.to_datetime(utc=True)",
             )
-        moments = values.dt.as_unit("us").astype("int64").to_numpy()
-        return np.where(values.isna(), NEVER, moments) if values.hasnans else moments
+        return values.dt.as_unit("us").array.asi8  # missing ones are the smallest integer
 
     def _total_order(self) -> Array | None:
         """Return the positions of the rows in the order (event_time, transaction_id); None when they already are."""
@@ -99,24 +124,30 @@ class Source:
             raise self._refusal(
                 "transaction_id", f"must not be empty; found {missing:,} empty rows; give each row an id"
             )
-        tied = np.zeros(len(self), bool)
-        if not (time[1:] < time[:-1]).any():
-            equal = time[1:] == time[:-1]
-            tied[1:] |= equal
-            tied[:-1] |= equal
-            where = np.flatnonzero(tied)
-            rank = self._rank(ids.iloc[where])
-            if not ((time[where[1:]] == time[where[:-1]]) & (rank[1:] <= rank[:-1])).any():
-                return None
-        rank = self._rank(ids)
-        order = np.lexsort((rank, time))
-        t, r = time[order], rank[order]
-        if repeated := int(((t[1:] == t[:-1]) & (r[1:] == r[:-1])).sum()):
+        rising, ties = scan.time_order(time)
+        if rising and ties == 0:
+            return None
+        if rising:
+            if pd.api.types.is_integer_dtype(ids.dtype):
+                rank = ids.to_numpy()
+            else:  # ranking text is slow: only where it decides
+                tied = scan.tied_rows(time)
+                rank = np.zeros(len(self), np.int64)
+                rank[tied] = self._rank(ids.iloc[tied])
+            order = np.empty(len(self), np.int32)
+            moved, repeated = scan.order_ties(time, rank, order)
+        else:
+            rank = self._rank(ids)
+            order = np.lexsort((rank, time))
+            moved = 1
+            t, r = time[order], rank[order]
+            repeated = int(((t[1:] == t[:-1]) & (r[1:] == r[:-1])).sum())
+        if repeated:
             raise self._refusal(
                 "transaction_id",
                 f"must tell apart rows of the same event_time; found {repeated:,} repeated; remove the duplicates",
             )
-        return order
+        return order.astype(np.int32, copy=False) if moved else None
 
     def _rank(self, ids: pd.Series) -> Array:
         if pd.api.types.is_integer_dtype(ids.dtype):
@@ -135,40 +166,45 @@ class Source:
             raise self._refusal(
                 name, f"must hold numbers for this statistic; found type {values.dtype}; name a numeric column"
             )
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        with np.errstate(over="ignore"):
-            size = np.abs(numbers).sum()
-        if not size < LARGEST_SUM:  # also when it is NaN or infinite
-            if infinite := int(np.isinf(numbers).sum()):
-                raise self._refusal(name, f"must be finite; found {infinite:,} infinite rows; correct or drop them")
-            if np.abs(numbers[~np.isnan(numbers)]).sum() >= LARGEST_SUM:
-                raise self._refusal(
-                    name,
-                    f"must add up to less than {LARGEST_SUM:.1e} to be summed exactly; found more; scale it",
-                )
+        numbers = np.ascontiguousarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        missing, infinite, size = scan.number_facts(numbers)
+        self._memo["missing", ("number", name)] = missing > 0
+        if infinite:
+            raise self._refusal(name, f"must be finite; found {infinite:,} infinite rows; correct or drop them")
+        if size >= LARGEST_SUM:
+            raise self._refusal(
+                name, f"must add up to less than {LARGEST_SUM:.1e} to be summed exactly; found more; scale it"
+            )
         return numbers
 
-    def _code(self, names: Sequence[str]) -> tuple[Array, int]:
-        if len(names) > 1:
-            head, (tail, tails) = self.code(names[:-1])[0], self.code(names[-1:])
-            pairs = np.where((head < 0) | (tail < 0), -1, head * np.int64(tails) + tail)
-            code, found = pd.factorize(pairs)
-            none = np.flatnonzero(found == -1)
+    def _codes(self, name: str) -> tuple[Array, Any]:
+        values = self.frame[name]
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "i" and len(values):
+            plain = values.to_numpy(np.int64)
+            least, most = scan.extremes(plain)
+            if most - least < 4 * len(values):  # integers close together are codes already
+                code = np.empty(len(values), np.int32)
+                scan.shifted(plain, least, code)
+                return code, range(least, most + 1)
+        code, found = pd.factorize(values)
+        return code.astype(np.int32), found
+
+    def entity(self, names: Sequence[str]) -> tuple[Array, int]:
+        """Return the columns' combined values as codes 0..n-1 (-1 where any is missing), and n."""
+        code, found = self.codes(names[0])
+        groups = len(found)
+        for name in names[1:]:
+            more, found = self.codes(name)
+            both = np.empty(len(self), np.int64)
+            scan.paired(code, more, len(found), both)
+            code, pairs = pd.factorize(both)
+            none = np.flatnonzero(pairs == -1)
             if none.size:  # the missing pair got a code of its own: close the gap
                 code = np.where(code == none[0], -1, code - (code > none[0]))
-            return code.astype(np.int64, copy=False), len(found) - none.size
-        values = self.frame[names[0]]
-        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "i":
-            least, most = int(values.min()), int(values.max())
-            if most - least < 4 * len(values):  # integers close together are codes already
-                return values.to_numpy(np.int64) - least, most - least + 1
-        code, found = pd.factorize(values)
-        return code.astype(np.int64, copy=False), len(found)
+            groups = len(pairs) - none.size
+        return code.astype(np.int32, copy=False), groups
 
-    def _chosen(self, value: str | None, where: tuple | None) -> Array:
-        chosen = np.ones(len(self), bool) if value is None else ~np.isnan(self.number(value))
-        if where is None:
-            return chosen
+    def _meets(self, where: tuple) -> Array:
         column, operator, wanted = where
         dtype = self.frame[column].dtype
         numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
@@ -179,18 +215,17 @@ class Source:
             )
         if numeric:
             numbers = self.number(column)
-            return chosen & ~np.isnan(numbers) & COMPARISONS[operator](numbers, wanted)
+            return ~np.isnan(numbers) & COMPARISONS[operator](numbers, wanted)
         code, found = pd.factorize(self.frame[column])
         equal = np.append(np.fromiter((item == wanted for item in found), bool, len(found)), False)[code]
-        return chosen & (code >= 0) & (equal if operator == "=" else ~equal)
+        return (code >= 0) & (equal if operator == "=" else ~equal)
 
-    def _place(self) -> tuple[Array, Array]:
+    def _check_place(self) -> None:
         for name, limit in (("latitude", 90), ("longitude", 180)):
             if outside := int((np.abs(self.number(name)) > limit).sum()):
                 raise self._refusal(
                     name, f"must lie within -{limit} and {limit} degrees; found {outside:,} outside; correct them"
                 )
-        return self.number("latitude"), self.number("longitude")
 
     def _labels(self) -> tuple[Array, Array]:
         try:
@@ -199,9 +234,12 @@ class Source:
             raise self._refusal(
                 "is_fraud", f"must be true, false or missing; found type {self.frame['is_fraud'].dtype}; map its values"
             ) from None
-        known = np.maximum(self._moments("label_time"), self.time)
-        known[fraud.isna().to_numpy()] = NEVER
-        return known, fraud.to_numpy(dtype=np.int64, na_value=0)
+        known = np.empty(len(self), np.int64)
+        scan.known_from(self._moments("label_time"), self.time, fraud.isna().to_numpy(), known)
+        return known, fraud.to_numpy(bool, na_value=False)
+
+    def _local(self, zone: str) -> Array:
+        return self.frame["event_time"].dt.as_unit("us").dt.tz_convert(zone).dt.tz_localize(None).array.asi8
 
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -213,182 +251,26 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": np.greater_equal,
 }
 
-
-class Partition:
-    """Whole entities, one after the other, each entity's rows in the total order.
-
-    Attributes
-    ----------
-    rows : positions in the source's frame. indptr : entity g holds `rows[indptr[g]:indptr[g + 1]]`.
-    time : event times, microseconds. first : for each row, the position of its entity's first row.
-    """
-
-    def __init__(self, source: Source, rows: Array, indptr: Array, scratch: dict[str, Array]) -> None:
-        self.source = source
-        self.rows = rows
-        self.indptr = indptr
-        self.time = source.time[rows]
-        self.first = np.repeat(indptr[:-1], np.diff(indptr))
-        self.position = np.arange(rows.size)
-        self._scratch = scratch
-        self._memo: dict[Any, Any] = {}
-
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
-
-    def number(self, name: str) -> Array:
-        return self.once(("number", name), lambda: self.source.number(name)[self.rows])
-
-    def chosen(self, value: str | None, where: tuple | None) -> Array:
-        return self.once(("chosen", value, where), lambda: self.source.chosen(value, where)[self.rows])
-
-    def edge(self, offset: int) -> Array:
-        return self.once(("edge", offset), lambda: windows.edge(self.time, self.indptr, offset))
-
-    def edges(self, span: Span) -> tuple[Array, Array]:
-        """Return (lo, hi): the rows of each row's window are `lo[i]:hi[i]`."""
-        hi = self.edge(span.delay) if span.delay else self.position + span.include_current
-        return self.edge(span.delay + span.width), hi
-
-    def count(self, value: str | None, where: tuple | None, span: Span) -> Array:
-        """Return how many rows of each window are chosen."""
-        lo, hi = self.edges(span)
-        if value is None and where is None:
-            return hi - lo
-
-        def make() -> Array:
-            return np.concatenate(([0], np.cumsum(self.chosen(value, where))))
-
-        running = self.once(("counts", value, where), make)
-        return running[hi] - running[lo]
-
-    def total(self, value: str, where: tuple | None, span: Span) -> Array:
-        def sums() -> tuple[Array, Array]:
-            return windows.running_sums(self.number(value), self.chosen(value, where))
-
-        def make() -> Array:
-            return windows.window_sums(*self.once(("sums", value, where), sums), *self.edges(span))
-
-        return self.once(("total", value, where, span), make)
-
-    def mean(self, value: str, where: tuple | None, span: Span) -> Array:
-        return _divide(self.total(value, where, span), self.count(value, where, span))
-
-    def spread(self, value: str, where: tuple | None, span: Span) -> tuple[Array, Array]:
-        def make() -> tuple[Array, Array]:
-            return windows.window_spread(self.number(value), self.chosen(value, where), *self.edges(span))
-
-        return self.once(("spread", value, where, span), make)
-
-    def maximum(self, value: str, span: Span) -> Array:
-        return windows.window_maximum(self.number(value), self.chosen(value, None), self.indptr, *self.edges(span))
-
-    def distinct(self, value: str, where: tuple | None, span: Span) -> Array:
-        codes, different = self.source.code((value,))
-        if value not in self._scratch:
-            self._scratch[value] = np.zeros(different, np.int32)
-        chosen = self.chosen(None, where)
-        return windows.window_distinct(codes[self.rows], chosen, self.indptr, *self.edges(span), self._scratch[value])
-
-    def labels(self, span: Span) -> tuple[Array, Array]:
-        """Return (frauds, labelled): how many labels of each window are known at t, and how many of them are fraud."""
-
-        def entering() -> tuple[Array, Array]:
-            known = self.source.labels()[0][self.rows]
-            enter = np.where(known == NEVER, NEVER, np.maximum(known, self.time + span.delay))
-            falls = (enter[1:] < enter[:-1]) & (self.first[1:] == self.first[:-1])
-            return enter, np.lexsort((enter, self.first)) if falls.any() else self.position
-
-        def make() -> tuple[Array, Array]:
-            fraud = self.once("fraud", lambda: self.source.labels()[1][self.rows])
-            enter, by_enter = self.once(("enter", span.delay), entering)
-            lo = self.edge(span.delay + span.width)
-            return windows.window_labels(self.time, self.indptr, lo, enter, by_enter, fraud)
-
-        return self.once(("labels", span), make)
-
-    def journey(self) -> tuple[Array, Array]:
-        """Return (km, hours) since the entity's previous known place; NaN without one or without a place now."""
-
-        def make() -> tuple[Array, Array]:
-            latitude, longitude = (degrees[self.rows] for degrees in self.source.place())
-            known = ~(np.isnan(latitude) | np.isnan(longitude))
-            latest = np.maximum.accumulate(np.where(known, self.position, -1))
-            before = np.concatenate(([-1], latest[:-1]))
-            before[(before < self.first) | ~known] = -1
-            hours = (self.time - self.time[before]) / HOUR
-            return windows.kilometres(latitude, longitude, before), np.where(before < 0, np.nan, hours)
-
-        return self.once("journey", make)
-
-
-def _divide(upper: Array, lower: Array) -> Array:
-    """Divide, NaN where the denominator is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(lower == 0, np.nan, upper / lower)
-
-
-def _risk(part: Partition, spec: Any, span: Span) -> Array:
-    frauds, labelled = part.labels(span)
-    share = _divide(frauds, labelled)
-    return share if spec.empty is None else np.where(labelled == 0, spec.empty, share)
-
-
-def _zscore(part: Partition, spec: Any, span: Span) -> Array:
-    mean, std = part.spread(spec.value, None, span)
-    return _divide(part.number(spec.value) - mean, std)
-
-
-def _since_last(part: Partition, spec: Any) -> Array:
-    waited = (part.time - part.time[part.position - 1]) / DAY
-    return np.where(part.position == part.first, np.nan, waited)
-
-
-def _speed(part: Partition, spec: Any) -> Array:
-    km, hours = part.journey()
-    return np.maximum(km - spec.slack_km, 0.0) / np.maximum(hours, spec.floor_microseconds / HOUR)
-
-
-# One line per statistic: over a window of the entity's history ...
-WINDOW: dict[str, Callable[[Partition, Any, Span], Array]] = {
-    "count": lambda part, spec, span: part.count(None, spec.where, span),
-    "total": lambda part, spec, span: part.total(spec.value, spec.where, span),
-    "mean": lambda part, spec, span: part.mean(spec.value, spec.where, span),
-    "std": lambda part, spec, span: part.spread(spec.value, spec.where, span)[1],
-    "zscore": _zscore,
-    "ratio": lambda part, spec, span: _divide(part.number(spec.value), part.mean(spec.value, None, span)),
-    "max_ratio": lambda part, spec, span: _divide(part.number(spec.value), part.maximum(spec.value, span)),
-    "distinct": lambda part, spec, span: part.distinct(spec.value, spec.where, span),
-    "frauds": lambda part, spec, span: part.labels(span)[0],
-    "risk": _risk,
-}
-# ... over all of it ...
-PAST: dict[str, Callable[[Partition, Any], Array]] = {
-    "is_new": lambda part, spec: part.position == part.first,
-    "since_last": _since_last,
-    "since_first": lambda part, spec: (part.time - part.time[part.first]) / DAY,
-    "distance": lambda part, spec: part.journey()[0],
-    "speed": _speed,
-}
-# ... or from the row alone.
-CURRENT: dict[str, Callable[[Source, Any], Array]] = {
+# What is read from the row alone; `source` may be a whole frame or one payment.
+CURRENT: dict[str, Callable[[Any, CurrentSpec], Array]] = {
     "value": lambda source, spec: source.number(spec.value),
     "cents": lambda source, spec: np.mod(np.rint(source.number(spec.value) * 100), 100),
     "round": lambda source, spec: _flag(np.mod(source.number(spec.value), spec.step) == 0, source.number(spec.value)),
-    "hour": lambda source, spec: _hour(source),
-    "night": lambda source, spec: _hour(source) <= 6,
-    "weekend": lambda source, spec: (source.time // DAY + 3) % 7 >= 5,  # 1970-01-01 was a Thursday
+    "hour": lambda source, spec: source.local(spec.zone) // HOUR % 24,
+    "night": lambda source, spec: source.local(spec.zone) // HOUR % 24 <= 6,
+    "weekday": lambda source, spec: (source.local(spec.zone) // DAY + 3) % 7,  # 1970-01-01 was a Thursday
+    "weekend": lambda source, spec: (source.local(spec.zone) // DAY + 3) % 7 >= 5,
+    "month_day": lambda source, spec: _month_day(source.local(spec.zone)),
 }
-
-
-def _hour(source: Source) -> Array:
-    return source.once("hour", lambda: source.time // HOUR - 24 * (source.time // DAY))
 
 
 def _flag(flag: Array, known: Array) -> Array:
     return np.where(np.isnan(known), np.nan, flag)
+
+
+def _month_day(local: Array) -> Array:
+    days = local.view("datetime64[us]").astype("datetime64[D]")
+    return (days - days.astype("datetime64[M]")).astype(np.int64) + 1
 
 
 def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, *, dtype: str, where: str) -> Array:
@@ -398,66 +280,176 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
     require_columns(frame, requires, where=where)
     if not frame.columns.is_unique:
         raise InputError(f"{where}: column names must be unique; found repeated ones; rename or drop them")
+    specs = list(specs)
     if len(frame) == 0:
         return np.empty((0, sum(len(spec.columns) for spec in specs)), dtype)
-    windows.announce_compilation()
+    jit.announce_compilation(program.run)
     source = Source(frame, where)
-    by_entity: dict[tuple[str, ...], list[tuple[Any, int]]] = {}
-    width = 0
-    now = []
-    for spec in specs:
-        if spec.entity:
-            by_entity.setdefault(spec.entity, []).append((spec, width))
-        else:
-            now.append((spec, width))
-        width += len(spec.columns)
-    out = np.empty((len(frame), width), dtype)
-    for spec, column in now:
-        out[:, column] = CURRENT[spec.statistic](source, spec)
-    for entity, members in by_entity.items():
-        _compute_entity(source, entity, members, out)
+    out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
+    work = by_entity(specs)
+    entities = [entity for entity in work if entity]
+    with ThreadPoolExecutor(jit.threads() if len(frame) >= MANY_ROWS else 1) as pool:
+        # Group the rows of the next entity while the present one is computed.
+        waiting = [pool.submit(group, source, entity) for entity in entities[:2]]
+        for k, entity in enumerate(entities):
+            grouped = waiting[k].result()
+            if k > 0 and k + 1 < len(entities):
+                waiting.append(pool.submit(group, source, entities[k + 1]))
+            waiting[k] = None
+            _compute_entity(source, grouped, work[entity], out, pool)
+            del grouped
+        if () in work:
+            _compute_rows(source, work[()], out, pool)
     return out
 
 
-def _compute_entity(source: Source, entity: tuple[str, ...], members: list[tuple[Any, int]], out: Array) -> None:
-    """Fill the columns of all specs of one entity: one stable sort, then one pass over its partitions."""
-    code, groups = source.code(entity)
-    ordered = code if source.order is None else code[source.order]
-    rows, indptr = windows.gather_groups(ordered, groups)
-    if source.order is not None:
-        rows = source.order[rows]
-    columns = np.concatenate([np.arange(column, column + len(spec.columns)) for spec, column in members])
-    if rows.size < len(source):
-        out[np.ix_(code < 0, columns)] = np.nan
-
-    cuts = np.unique(np.append(np.searchsorted(indptr, np.arange(0, rows.size, ROWS_PER_PARTITION)), groups))
-    parts = list(pairwise(cuts.tolist()))
-
-    def work(mine: list[tuple[int, int]]) -> None:
-        scratch: dict[str, Array] = {}
-        for start, stop in mine:
-            ends = indptr[start : stop + 1]
-            part = Partition(source, rows[ends[0] : ends[-1]], ends - ends[0], scratch)
-            block = np.empty((columns.size, part.rows.size))
-            filled = 0
-            for spec, _ in members:
-                for values in _columns_of(part, spec):
-                    block[filled] = values
-                    filled += 1
-            windows.scatter(block, part.rows, columns, out)
-
-    workers = windows.threads() if rows.size >= MANY_ROWS else 1
-    shares = [parts[len(parts) * w // workers : len(parts) * (w + 1) // workers] for w in range(workers)]
-    if workers == 1:
-        work(shares[0])
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, shares))
+def by_entity(specs: Iterable[Any]) -> dict[tuple[str, ...], list[tuple[Any, Array]]]:
+    """Return entity -> its specs, each with the numbers of its columns; () stands for specs without an entity."""
+    found: dict[tuple[str, ...], list[tuple[Any, Array]]] = {}
+    width = 0
+    for spec in specs:
+        found.setdefault(spec.entity, []).append((spec, np.arange(width, width + len(spec.columns))))
+        width += len(spec.columns)
+    return found
 
 
-def _columns_of(part: Partition, spec: Any) -> Iterable[Array]:
-    if spec.statistic in PAST:
-        yield PAST[spec.statistic](part, spec)
-    else:
-        for span in spec.spans:
-            yield WINDOW[spec.statistic](part, spec, span)
+def _compute_rows(source: Source, members: list[tuple[Any, Array]], out: Array, pool: ThreadPoolExecutor) -> None:
+    """Fill the columns of specs that have no entity, some rows at a time so that each row is touched once."""
+    columns = np.concatenate([columns for _, columns in members])
+    graphs = {}
+    for spec, _ in members:
+        if isinstance(spec, LinkSpec) and spec.value_and_through not in graphs:
+            value, through = spec.value_and_through
+            graphs[value, through] = linked(source, (value, *through))
+
+    def values_of(spec: Any) -> Array:
+        if isinstance(spec, LinkSpec):
+            return graphs[spec.value_and_through][spec.statistic]
+        return CURRENT[spec.statistic](source, spec)
+
+    found = [values_of(spec) for spec, _ in members]
+
+    def work(start: int) -> None:
+        rows = slice(start, start + SLICE)
+        out[rows, columns] = np.column_stack([values[rows] for values in found])
+
+    list(pool.map(work, range(0, len(source), SLICE)))
+
+
+def group(source: Source, entity: tuple[str, ...]) -> tuple[Array, Array, Array]:
+    """Return (rows, ends, without): the rows of each entity in the total order, where each ends, rows without one."""
+    code, groups = source.entity(entity)
+    ends = np.empty(groups + 1, np.int64)
+    windows.group_sizes(code, ends)
+    rows = np.empty(ends[-1], np.int32)
+    windows.group_rows(code, source.order if source.order is not None else rows[:0], ends, rows)
+    return rows, ends, np.flatnonzero(code < 0) if rows.size < len(source) else rows[:0]
+
+
+def _compute_entity(
+    source: Source,
+    grouped: tuple[Array, Array, Array],
+    members: list[tuple[Any, Array]],
+    out: Array,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Fill the columns of all specs of one entity: one packing of its words, one pass over its groups."""
+    rows, ends, without = grouped
+    columns = np.concatenate([columns for _, columns in members])
+    todo = plan([spec for spec, _ in members], source.may_miss)
+    if without.size:
+        out[np.ix_(without, columns)] = np.nan
+    packed = pack(source, todo, pool)
+    codes = [len(source.codes(key[1])[1]) for key in todo.words if key[0] == "code"]
+    groups = ends.size - 1
+    capacity = max(CHUNK, int(np.diff(ends).max(initial=0)))
+    pieces = 2 * pool._max_workers
+    cuts = np.unique(np.searchsorted(ends, np.linspace(0, rows.size, pieces + 1)[1:-1].astype(np.int64)))
+    parts = list(pairwise([0, *(int(cut) for cut in cuts if 0 < cut < groups), groups]))
+
+    def work(part: tuple[int, int]) -> None:
+        run(todo, packed, rows, ends, part, capacity, np.zeros(max(codes, default=0), np.int64), columns, out)
+
+    list(pool.map(work, parts))
+
+
+def run(
+    todo: Plan,
+    packed: Array,
+    rows: Array,
+    ends: Array,
+    part: tuple[int, int],
+    capacity: int,
+    tables: Array,
+    columns: Array,
+    out: Array,
+    *,
+    start: int = 0,
+    shift: int = 0,
+) -> None:
+    """Hand some groups to the kernels; the result's number type decides which of its two outputs they fill."""
+    other = NO_ROWS["float64" if out.dtype == np.float32 else "float32"]
+    pair = (other, out) if out.dtype == np.float32 else (out, other)
+    program.run(
+        todo.ops, todo.params, packed, rows, ends, *part, capacity, start, shift, todo.shape, tables, columns, *pair
+    )
+
+
+def pack(source: Source, todo: Plan, pool: ThreadPoolExecutor) -> Array:
+    """Return the plan's words of every row, side by side."""
+    words = [source.word(key, todo.bits) for key in todo.words]
+    packed = np.empty((len(source), len(words)), np.int64)
+    reals = packed.view(np.float64)
+
+    def work(start: int) -> None:
+        rows = slice(start, start + SLICE)
+        for k, word in enumerate(words):
+            values = word(rows)
+            (reals if values.dtype == np.float64 else packed)[rows, k] = values
+
+    list(pool.map(work, range(0, len(source), SLICE)))
+    return packed
+
+
+def linked(source: Source, names: Sequence[str]) -> dict[str, Array]:
+    """Return the members and the known frauds of each row's component, members being values of the first name."""
+    graph = Graph(source, names)
+    members, frauds = np.empty(len(source)), np.empty(len(source))
+    members[graph.order], frauds[graph.order] = graph.members_of_rows, graph.frauds_of_rows
+    return {"linked": members, "linked_frauds": frauds}
+
+
+class Graph:
+    """The graph of the values of some columns, grown row by row in the total order.
+
+    Attributes
+    ----------
+    parent, seen, members, frauds : per node, see `kernels.links`; the nodes of column k start at `offsets[k]`.
+    where : per row in the total order, one of its nodes or -1. later : rows whose label is known after all of them.
+    """
+
+    def __init__(self, source: Source, names: Sequence[str]) -> None:
+        coded = [source.codes(name) for name in names]
+        sizes = [len(found) for _, found in coded]
+        self.offsets = [sum(sizes[:k]) for k in range(len(sizes))]
+        self.order = np.arange(len(source), dtype=np.int32) if source.order is None else source.order
+        nodes = np.empty((len(source), len(names)), np.int64)
+        for k, (code, _) in enumerate(coded):
+            ordered = code[self.order]
+            nodes[:, k] = np.where(ordered < 0, -1, ordered + np.int64(self.offsets[k]))
+        self.parent = np.arange(sum(sizes))
+        self.seen = np.zeros(sum(sizes), bool)
+        self.members, self.frauds = np.zeros(sum(sizes), np.int64), np.zeros(sum(sizes), np.int64)
+        self.where = np.empty(len(source), np.int64)
+        self.members_of_rows, self.frauds_of_rows = np.empty(len(source), np.int64), np.empty(len(source), np.int64)
+        if "label_time" in source.frame and "is_fraud" in source.frame:
+            self.known, fraud = (values[self.order] for values in source.labels())
+        else:
+            self.known, fraud = np.full(len(source), NEVER), np.zeros(len(source), bool)
+        by_known = np.argsort(self.known, kind="stable")
+        by_known = by_known[fraud[by_known] & (self.known[by_known] != NEVER)]
+        tree = (self.parent, self.seen, self.members, self.frauds, self.where)
+        result = (self.members_of_rows, self.frauds_of_rows)
+        time = source.time[self.order]
+        done = links.linked(nodes, 0, time, self.known, by_known, fraud, *tree, *result)
+        self.later = by_known[done:]

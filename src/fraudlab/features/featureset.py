@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,8 +14,11 @@ from fraudlab.features.specs import Spec, spec_from_dict, spec_to_dict
 from fraudlab.features.words import Words
 from fraudlab.schema import COLUMNS, InputError
 
+if TYPE_CHECKING:
+    from fraudlab.features.online import OnlineState
+
 # The meaning of the numbers: raised when the same specs would give other values, so that digests differ.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,32 @@ class FeatureSet:
 
         found = engine.compute(self.specs, self.requires, transactions, dtype=self.dtype, where=f"features {self.name}")
         return pd.DataFrame(found, index=transactions.index, columns=list(self.columns), copy=False)
+
+    def online(self, history: pd.DataFrame | None = None, *, label_horizon: str = "400d") -> OnlineState:
+        """Return a state that takes one transaction at a time and gives the same numbers as `compute`.
+
+        Parameters
+        ----------
+        history : earlier transactions, with labels as far as known; None starts from nothing.
+        label_horizon : how long after its payment a label may still come in; bounds what is kept of each payment.
+
+        Raises
+        ------
+        InputError : as `compute`.
+
+        >>> from fraudlab.features import count
+        >>> state = FeatureSet("tiny", [count(by="customer_id", window="1d")]).online()
+        >>> moments = pd.to_datetime(["2026-01-01 08:00", "2026-01-01 09:00"], utc=True)
+        >>> [state.score_then_update({"transaction_id": k, "event_time": moment, "customer_id": "a"}).tolist()
+        ...  for k, moment in enumerate(moments)]
+        [[0.0], [1.0]]
+        """
+        from fraudlab.features.online import OnlineState
+
+        state = OnlineState(self, label_horizon)
+        if history is not None:
+            state.learn(history)
+        return state
 
     def describe(self) -> pd.DataFrame:
         """Return a row per column: its words, all text.

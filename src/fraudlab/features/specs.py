@@ -13,13 +13,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from zoneinfo import ZoneInfo
 
 from fraudlab.features import words
 from fraudlab.schema import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from fraudlab.features.engine import Span
 
 MICROSECONDS = {
     "s": 1_000_000,
@@ -37,7 +35,17 @@ AFTERWARDS = ("is_fraud", "label_time", "fraud_scenario")
 # Of `speed`: what a grid of 0.1 degree may feign, and the shortest time reckoned with.
 SLACK_KM, FLOOR = 25, "1min"
 
+PLACE = ("latitude", "longitude")
+
 Condition = tuple[str, str, str | int | float | bool]
+
+
+class Span(NamedTuple):
+    """A window in microseconds: the rows of (t - delay - width, t - delay], and the row itself if asked for."""
+
+    width: int
+    delay: int = 0
+    include_current: bool = False
 
 
 def parse_duration(text: str, argument: str) -> int:
@@ -62,11 +70,30 @@ write it like 15min, 1h or 7d
     return length
 
 
+class Takes(NamedTuple):
+    """What a window statistic takes: a value column ("number" or "any"), the row itself, a condition, a last k."""
+
+    value: str = ""
+    include_current: bool = False
+    where: bool = False
+    last: bool = False
+    zone: bool = False
+
+
+_NUMBER = Takes("number", True, True, True)
+_AGAINST = Takes("number", False, True, True)  # the row's value against its history
+_TALLY = Takes("any", True, True, True)
+_OWN = Takes("any", False, True, True)
+_LABELS = ("frauds", "labelled", "risk", "since_fraud", "since_first_fraud")
+
+
 @dataclass(frozen=True)
 class WindowSpec:
     """A statistic over windows of an entity's history; a column per window. Made by `count`, `mean`, `risk` ...
 
-    `empty` is what `risk` gives where no label is known; None stands for NaN.
+    `last` keeps the latest k rows of each window that count. `empty` is what `risk` gives where no label is known (None
+    stands for NaN); `prior` = (rate, strength) draws it towards a rate. `q` is the order of a quantile, `zone` a time
+    zone.
     """
 
     kind: ClassVar[str] = "window"
@@ -77,28 +104,48 @@ class WindowSpec:
     delay: str | None = None
     include_current: bool = False
     where: Condition | None = None
+    last: int | None = None
     empty: float | None = None
+    prior: tuple[float, float] | None = None
+    q: float | None = None
+    zone: str | None = None
 
-    # statistic -> (needs a value, may include the row itself, may have a condition)
-    STATISTICS: ClassVar[dict[str, tuple[bool, bool, bool]]] = {
-        "count": (False, True, True),
-        "total": (True, True, True),
-        "mean": (True, True, True),
-        "std": (True, True, True),
-        "zscore": (True, False, False),
-        "ratio": (True, False, False),
-        "max_ratio": (True, False, False),
-        "distinct": (True, True, True),
-        "frauds": (False, False, False),
-        "risk": (False, False, False),
+    STATISTICS: ClassVar[dict[str, Takes]] = {
+        "count": Takes("", True, True),
+        "total": _NUMBER,
+        "mean": _NUMBER,
+        "std": _NUMBER,
+        "minimum": _NUMBER,
+        "maximum": _NUMBER,
+        "quantile": _NUMBER,
+        "zscore": _AGAINST,
+        "ratio": _AGAINST,
+        "max_ratio": _AGAINST,
+        "percentile": _AGAINST,
+        "distinct": _TALLY,
+        "mode_share": _TALLY,
+        "entropy": _TALLY,
+        "repeats": _OWN,
+        "share": _OWN,
+        "mean_gap": Takes("", True, last=True),
+        "std_gap": Takes("", True, last=True),
+        "usual_hour": Takes("", True, last=True, zone=True),
+        "hour_spread": Takes("", True, last=True, zone=True),
+        "hour_shift": Takes("", last=True, zone=True),
+        "usual_distance": Takes("", last=True),
+        "frauds": Takes("", last=True),
+        "labelled": Takes(""),
+        "risk": Takes("", last=True),
+        "since_fraud": Takes(""),
+        "since_first_fraud": Takes(""),
     }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by", _tuple(self.by))
         object.__setattr__(self, "window", _tuple(self.window))
         _check_statistic(self)
-        needs_value, may_include, may_choose = self.STATISTICS[self.statistic]
-        _check_value(self, needs_value)
+        takes = self.STATISTICS[self.statistic]
+        _check_value(self, bool(takes.value))
         _check_by(self)
         if not self.window:
             raise InputError(f"{self.statistic}: window must name at least one length, such as 7d; found none")
@@ -106,21 +153,30 @@ class WindowSpec:
             parse_duration(width, f"{self.statistic}: window")
         if self.delay is not None:
             parse_duration(self.delay, f"{self.statistic}: delay")
-        if self.include_current and (self.delay or not may_include):
-            why = "the row lies after a delayed window" if may_include else "it compares the row with its history"
+        if self.include_current and (self.delay or not takes.include_current):
+            why = (
+                "the row lies after a delayed window" if takes.include_current else "it tells the row from its history"
+            )
             raise InputError(
                 f"{self.statistic}: include_current must be left out, because {why}; found true; remove it"
             )
         if self.where is not None:
-            if not may_choose:
+            if not takes.where:
                 raise InputError(
                     f"{self.statistic}: where must be left out; found a condition; use it with count or mean"
                 )
             _check_condition(self.statistic, self.where)
-        if self.empty is not None and (self.statistic != "risk" or not _is_number(self.empty)):
+        if self.last is not None and not (takes.last and _is_whole(self.last)):
+            rule = "a whole number > 0" if takes.last else "left out"
+            raise InputError(f"{self.statistic}: last must be {rule}; found {self.last!r}; correct or remove it")
+        _check_risk(self)
+        if (self.statistic == "quantile") != (self.q is not None) or (
+            self.q is not None and not (_is_number(self.q) and 0 <= self.q <= 1)
+        ):
             raise InputError(
-                f"{self.statistic}: empty must be a finite number of risk, or left out; found {self.empty}"
+                f"{self.statistic}: q must be a number from 0 to 1 of quantile, else left out; found {self.q!r}"
             )
+        _check_zone(self, takes.zone)
 
     @property
     def entity(self) -> tuple[str, ...]:
@@ -131,21 +187,25 @@ class WindowSpec:
         """The names, a window each: entity, value, statistic, window, then what differs from the default."""
         tail = [f"delay{self.delay}"] if self.delay else []
         tail += ["with_current"] if self.include_current else []
+        tail += [f"last{self.last}"] if self.last else []
         tail += [f"empty{_plain(self.empty)}"] if self.empty is not None else []
+        tail += [f"prior{_plain(self.prior[0])}_of_{_plain(self.prior[1])}"] if self.prior else []
+        tail += [_plain(self.zone)] if self.zone else []
         if self.where:
             column, operator, wanted = self.where
             tail.append(f"where_{column}_{OPERATORS[operator]}_{_plain(wanted)}")
-        return tuple(_name(self.by, self.value, self.statistic, width, *tail) for width in self.window)
+        statistic = self.statistic if self.q is None else "median" if self.q == 0.5 else f"quantile{_plain(self.q)}"
+        return tuple(_name(self.by, self.value, statistic, width, *tail) for width in self.window)
 
     @property
     def requires(self) -> tuple[str, ...]:
-        labels = ("is_fraud", "label_time") if self.statistic in ("frauds", "risk") else ()
-        return (*self.by, *_given(self.value), *(self.where[:1] if self.where else ()), *labels)
+        extra = {"usual_distance": PLACE} | dict.fromkeys(_LABELS, ("is_fraud", "label_time"))
+        where = self.where[:1] if self.where else ()
+        return (*self.by, *_given(self.value), *where, *extra.get(self.statistic, ()))
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
-        from fraudlab.features.engine import Span
-
+        """The windows in microseconds."""
         delay = parse_duration(self.delay, "delay") if self.delay else 0
         return tuple(Span(parse_duration(width, "window"), delay, self.include_current) for width in self.window)
 
@@ -163,13 +223,23 @@ class PastSpec:
     value: str | None = None
     slack_km: float | None = None
     floor: str | None = None
+    half_life: str | None = None
+    where: Condition | None = None
 
-    STATISTICS: ClassVar[tuple[str, ...]] = ("is_new", "since_last", "since_first", "distance", "speed")
+    STATISTICS: ClassVar[tuple[str, ...]] = (
+        "is_new",
+        "since_last",
+        "since_first",
+        "distance",
+        "speed",
+        "decayed_count",
+        "decayed_total",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by", _tuple(self.by))
         _check_statistic(self)
-        _check_value(self, self.statistic == "is_new")
+        _check_value(self, self.statistic in ("is_new", "decayed_total"))
         _check_by(self)
         if self.statistic == "speed":
             if not _is_number(self.slack_km) or self.slack_km < 0:
@@ -179,28 +249,80 @@ class PastSpec:
             parse_duration(self.floor, "speed: floor")  # type: ignore[arg-type]
         elif self.slack_km is not None or self.floor is not None:
             raise InputError(f"{self.statistic}: slack_km and floor belong to speed; found one of them; remove it")
+        if self.statistic.startswith("decayed"):
+            parse_duration(self.half_life, f"{self.statistic}: half_life")  # type: ignore[arg-type]
+            if self.where is not None:
+                _check_condition(self.statistic, self.where)
+        elif self.half_life is not None or self.where is not None:
+            raise InputError(f"{self.statistic}: half_life and where belong to decayed sums; found one; remove it")
 
     @property
     def entity(self) -> tuple[str, ...]:
-        return (*self.by, *_given(self.value))
+        return (*self.by, *_given(self.value)) if self.statistic == "is_new" else self.by
 
     @property
     def columns(self) -> tuple[str, ...]:
         tail = [f"slack{_plain(self.slack_km)}km"] if self.slack_km not in (None, SLACK_KM) else []
         tail += [f"floor{self.floor}"] if self.floor not in (None, FLOOR) else []
+        tail += [f"half{self.half_life}"] if self.half_life else []
+        if self.where:
+            column, operator, wanted = self.where
+            tail.append(f"where_{column}_{OPERATORS[operator]}_{_plain(wanted)}")
         return (_name(self.by, self.value, self.statistic, *tail),)
 
     @property
     def requires(self) -> tuple[str, ...]:
-        places = ("latitude", "longitude") if self.statistic in ("distance", "speed") else ()
-        return (*self.entity, *places)
+        places = PLACE if self.statistic in ("distance", "speed") else ()
+        return (*self.by, *_given(self.value), *(self.where[:1] if self.where else ()), *places)
 
-    @property
-    def floor_microseconds(self) -> int:
-        return parse_duration(self.floor, "speed: floor")  # type: ignore[arg-type]
+    def microseconds(self, name: str) -> int:
+        """The parameter `floor` or `half_life` in microseconds."""
+        return parse_duration(getattr(self, name), name)
 
     def describe(self) -> list[words.Words]:
         return [words.describe_past(self, self.columns[0])]
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """A statistic of who hangs together with the payment; one column. Made by `linked` and `linked_frauds`."""
+
+    kind: ClassVar[str] = "link"
+    statistic: str
+    value: str
+    through: str | Sequence[str]  # kept as a tuple
+
+    STATISTICS: ClassVar[tuple[str, ...]] = ("linked", "linked_frauds")
+    entity: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "through", _tuple(self.through))
+        _check_statistic(self)
+        _check_value(self, True)
+        for name in self.through:
+            _check_column(self.statistic, "through", name)
+        if not self.through or len({self.value, *self.through}) < 1 + len(self.through):
+            raise InputError(
+                f"{self.statistic}: through must name one or more columns other than '{self.value}'; "
+                f"found {', '.join(self.through) or 'none'}; name what people share, such as device_id"
+            )
+
+    @property
+    def value_and_through(self) -> tuple[str, tuple[str, ...]]:
+        """What makes the graph."""
+        return self.value, self.through
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (_name((self.value,), self.statistic, f"through_{'_and_'.join(self.through)}"),)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        labels = ("is_fraud", "label_time") if self.statistic == "linked_frauds" else ()
+        return (self.value, *self.through, *labels)
+
+    def describe(self) -> list[words.Words]:
+        return [words.describe_link(self, self.columns[0])]
 
 
 @dataclass(frozen=True)
@@ -211,24 +333,27 @@ class CurrentSpec:
     statistic: str
     value: str | None = None
     step: int | None = None
+    zone: str | None = None
 
-    STATISTICS: ClassVar[tuple[str, ...]] = ("value", "cents", "round", "hour", "night", "weekend")
+    CALENDAR: ClassVar[tuple[str, ...]] = ("hour", "night", "weekday", "weekend", "month_day")
+    STATISTICS: ClassVar[tuple[str, ...]] = ("value", "cents", "round", *CALENDAR)
     entity: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         _check_statistic(self)
         _check_value(self, self.statistic in ("value", "cents", "round"))
-        whole = isinstance(self.step, int) and not isinstance(self.step, bool) and self.step > 0
-        if not (whole if self.statistic == "round" else self.step is None):
+        if not (_is_whole(self.step) if self.statistic == "round" else self.step is None):
             raise InputError(
                 f"{self.statistic}: step must be a whole number > 0 of round, else left out; found {self.step!r}"
             )
+        _check_zone(self, self.statistic in self.CALENDAR)
 
     @property
     def columns(self) -> tuple[str, ...]:
         if self.statistic == "value":
             return (self.value or "",)
-        return (_name((), self.value, self.statistic + (str(self.step) if self.step else "")),)
+        zone = _plain(self.zone) if self.zone else None
+        return (_name((), self.value, self.statistic + (str(self.step) if self.step else ""), zone),)
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -238,10 +363,8 @@ class CurrentSpec:
         return [words.describe_current(self, self.columns[0])]
 
 
-Spec = WindowSpec | PastSpec | CurrentSpec
-_KINDS: dict[str, type[WindowSpec] | type[PastSpec] | type[CurrentSpec]] = {
-    spec.kind: spec for spec in (WindowSpec, PastSpec, CurrentSpec)
-}
+Spec = WindowSpec | PastSpec | LinkSpec | CurrentSpec
+_KINDS: dict[str, type[Any]] = {spec.kind: spec for spec in (WindowSpec, PastSpec, LinkSpec, CurrentSpec)}
 
 
 def _given(value: str | None) -> tuple[str, ...]:
@@ -310,224 +433,43 @@ def _check_condition(statistic: str, where: Condition) -> None:
         raise InputError(f"{statistic}: where must compare text with = or !=; found {operator!r}")
 
 
+def _check_risk(spec: WindowSpec) -> None:
+    if spec.empty is not None and (spec.statistic != "risk" or not _is_number(spec.empty)):
+        raise InputError(f"{spec.statistic}: empty must be a finite number of risk, or left out; found {spec.empty}")
+    if spec.prior is None:
+        return
+    object.__setattr__(spec, "prior", tuple(spec.prior) if isinstance(spec.prior, list | tuple) else spec.prior)
+    pair = isinstance(spec.prior, tuple) and len(spec.prior) == 2 and all(map(_is_number, spec.prior))
+    if spec.statistic != "risk" or not pair or not 0 <= spec.prior[0] <= 1 or spec.prior[1] <= 0:
+        raise InputError(
+            f"{spec.statistic}: prior must be (rate from 0 to 1, strength > 0) of risk, or left out; "
+            f"found {spec.prior!r}; (0.01, 20) weighs like 20 labels"
+        )
+
+
+def _check_zone(spec: WindowSpec | CurrentSpec, may: bool) -> None:
+    if spec.zone is None:
+        return
+    if not may:
+        raise InputError(f"{spec.statistic}: zone must be left out; found {spec.zone!r}; remove it")
+    try:
+        ZoneInfo(spec.zone)
+    except (ValueError, OSError, TypeError, AttributeError, LookupError):
+        raise InputError(
+            f"{spec.statistic}: zone must be a time zone's name; found {spec.zone!r}; write it like Europe/Berlin"
+        ) from None
+
+
+def _is_whole(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given > 0
+
+
 def _is_number(given: object) -> bool:
     return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
 
 
 def _tuple(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _window(statistic: str, by: str | Sequence[str], window: str | Sequence[str], **given: Any) -> WindowSpec:
-    return WindowSpec(statistic, by, window, **given)
-
-
-def count(
-    by: str | Sequence[str],
-    window: str | Sequence[str],
-    *,
-    where: Condition | None = None,
-    delay: str | None = None,
-    include_current: bool = False,
-) -> WindowSpec:
-    """Count the payments of an entity in each window; 0 when there are none.
-
-    Parameters
-    ----------
-    by : the entity's column, or several that name it together.
-    window : lengths such as "15min", "1h", "7d", "4w"; one column each.
-    where : (column, operator, value): only rows that meet it are counted; a row without a value never does.
-    delay : leave out the latest stretch: the window is (t - delay - w, t - delay].
-    include_current : count the row itself too.
-
-    >>> count(by="customer_id", window=["1d", "7d"]).columns
-    ('customer_id__count__1d', 'customer_id__count__7d')
-    """
-    return _window("count", by, window, where=where, delay=delay, include_current=include_current)
-
-
-def total(
-    value: str,
-    by: str | Sequence[str],
-    window: str | Sequence[str],
-    *,
-    where: Condition | None = None,
-    delay: str | None = None,
-    include_current: bool = False,
-) -> WindowSpec:
-    """Sum a numeric column over each window, exactly and rounded once; 0 when it is empty. Parameters as in `count`.
-
-    >>> total("amount", by="card_id", window="1h", where=("channel", "=", "online")).columns
-    ('card_id__amount__total__1h__where_channel_eq_online',)
-    """
-    return _window("total", by, window, value=value, where=where, delay=delay, include_current=include_current)
-
-
-def mean(
-    value: str,
-    by: str | Sequence[str],
-    window: str | Sequence[str],
-    *,
-    where: Condition | None = None,
-    delay: str | None = None,
-    include_current: bool = False,
-) -> WindowSpec:
-    """Average a numeric column over each window; NaN when no row of it has a value. Parameters as in `count`.
-
-    >>> mean("amount", by="customer_id", window="7d").columns
-    ('customer_id__amount__mean__7d',)
-    """
-    return _window("mean", by, window, value=value, where=where, delay=delay, include_current=include_current)
-
-
-def std(
-    value: str,
-    by: str | Sequence[str],
-    window: str | Sequence[str],
-    *,
-    where: Condition | None = None,
-    delay: str | None = None,
-    include_current: bool = False,
-) -> WindowSpec:
-    """Give the sample standard deviation (n - 1) in each window; NaN below two values. Parameters as in `count`."""
-    return _window("std", by, window, value=value, where=where, delay=delay, include_current=include_current)
-
-
-def zscore(value: str, by: str | Sequence[str], window: str | Sequence[str], *, delay: str | None = None) -> WindowSpec:
-    """Say how many standard deviations the value lies above the mean of its history in each window.
-
-    NaN when the history holds fewer than two values or all are equal. Parameters as in `count`.
-    """
-    return _window("zscore", by, window, value=value, delay=delay)
-
-
-def ratio(value: str, by: str | Sequence[str], window: str | Sequence[str], *, delay: str | None = None) -> WindowSpec:
-    """Divide the value by the mean of its history in each window; NaN when that is 0 or empty.
-
-    Parameters as in `count`.
-    """
-    return _window("ratio", by, window, value=value, delay=delay)
-
-
-def max_ratio(
-    value: str, by: str | Sequence[str], window: str | Sequence[str], *, delay: str | None = None
-) -> WindowSpec:
-    """Divide the value by the largest of its history in each window; NaN when that is 0 or empty.
-
-    Parameters as in `count`.
-    """
-    return _window("max_ratio", by, window, value=value, delay=delay)
-
-
-def distinct(
-    value: str,
-    by: str | Sequence[str],
-    window: str | Sequence[str],
-    *,
-    where: Condition | None = None,
-    delay: str | None = None,
-    include_current: bool = False,
-) -> WindowSpec:
-    """Count the different values of a column in each window; missing ones do not count. Parameters as in `count`.
-
-    >>> distinct("customer_id", by="device_id", window="30d").columns
-    ('device_id__customer_id__distinct__30d',)
-    """
-    return _window("distinct", by, window, value=value, where=where, delay=delay, include_current=include_current)
-
-
-def frauds(by: str | Sequence[str], window: str | Sequence[str], *, delay: str | None = None) -> WindowSpec:
-    """Count the payments of each window that are known to be fraud at t; 0 when none is. Parameters as in `count`.
-
-    A label is known from the later of label_time and event_time on; one that becomes known at exactly t counts when
-    its row comes before the present one.
-    """
-    return _window("frauds", by, window, delay=delay)
-
-
-def risk(
-    by: str | Sequence[str], window: str | Sequence[str], *, delay: str | None = None, empty: float = math.nan
-) -> WindowSpec:
-    """Give the share of fraud among the payments of each window whose label is known at t.
-
-    Frauds are often reported before the honest payments around them are settled, so without a `delay` of about the
-    time in which labels settle the share is too high.
-
-    Parameters
-    ----------
-    by, window, delay : as in `count`.
-    empty : the value where no label of the window is known; NaN unless given.
-
-    >>> risk(by="merchant_id", window="28d", delay="14d").columns
-    ('merchant_id__risk__28d__delay14d',)
-    """
-    return _window("risk", by, window, delay=delay, empty=None if empty != empty else empty)
-
-
-def is_new(value: str, by: str | Sequence[str]) -> PastSpec:
-    """Flag the first payment of an entity that has this value: 1 or 0, NaN when the value is missing.
-
-    >>> is_new("device_id", by="customer_id").columns
-    ('customer_id__device_id__is_new',)
-    """
-    return PastSpec("is_new", by, value)
-
-
-def since_last(by: str | Sequence[str]) -> PastSpec:
-    """Give the days since the entity's previous payment; NaN for its first."""
-    return PastSpec("since_last", by)
-
-
-def since_first(by: str | Sequence[str]) -> PastSpec:
-    """Give the days since the entity's first payment, its age as seen here; 0 for the first."""
-    return PastSpec("since_first", by)
-
-
-def distance(by: str | Sequence[str]) -> PastSpec:
-    """Give the km from the entity's previous known place; NaN without one, or without a place now."""
-    return PastSpec("distance", by)
-
-
-def speed(by: str | Sequence[str], *, slack_km: float = SLACK_KM, floor: str = FLOOR) -> PastSpec:
-    """Give the speed in km/h needed from the entity's previous known place; NaN where `distance` is.
-
-    Parameters
-    ----------
-    by : as in `count`.
-    slack_km : taken off the distance, down to 0: places on a 0.1 degree grid are off by up to about 8 km each.
-    floor : the shortest time reckoned with, so that two payments in one second do not divide by zero.
-    """
-    return PastSpec("speed", by, slack_km=slack_km, floor=floor)
-
-
-def value(name: str) -> CurrentSpec:
-    """Take a numeric column as it is; its name stays."""
-    return CurrentSpec("value", name)
-
-
-def cents(name: str = "amount") -> CurrentSpec:
-    """Give the last two decimals of a column in major units, 0 to 99."""
-    return CurrentSpec("cents", name)
-
-
-def round_amount(name: str = "amount", step: int = 10) -> CurrentSpec:
-    """Flag values that are whole multiples of `step`."""
-    return CurrentSpec("round", name, step)
-
-
-def hour() -> CurrentSpec:
-    """Give the hour of the day in UTC, 0 to 23."""
-    return CurrentSpec("hour")
-
-
-def night() -> CurrentSpec:
-    """Flag the hours 0 to 6, UTC."""
-    return CurrentSpec("night")
-
-
-def weekend() -> CurrentSpec:
-    """Flag Saturdays and Sundays, UTC."""
-    return CurrentSpec("weekend")
 
 
 def spec_to_dict(spec: Spec) -> dict[str, Any]:
@@ -553,7 +495,9 @@ def spec_from_dict(plain: Mapping[str, Any]) -> Spec:
                 f"features: unknown parameter '{parameter}' of a {name} spec; {did_you_mean(parameter, known)}"
             )
     if missing := [
-        parameter for parameter in ("statistic", *(["by"] if "by" in known else [])) if parameter not in given
+        parameter
+        for parameter in ("statistic", *(name for name in ("by", "through") if name in known))
+        if parameter not in given
     ]:
         raise InputError(f"features: a {name} spec must give {' and '.join(missing)}; found none; add it")
     return _KINDS[name](**{key: tuple(item) if isinstance(item, list) else item for key, item in given.items()})

@@ -152,7 +152,11 @@ def dependence(table: pd.DataFrame, labels: Mapping[str, str] | None = None) -> 
 def _with_value(part: Mapping[str, Any], words: Mapping[str, str], kinds: Mapping[str, str]) -> str:
     name, kind = called(part["feature"], words), kinds.get(part["feature"], "")
     # The value brings its own unit: "days since ...: 5 minutes" would contradict itself.
-    for unit, quantity, of_kind in (("days since", "time since", "days"), ("km/h from", "speed from", "speed")):
+    for unit, quantity, of_kind in (
+        ("days since", "time since", "days"),
+        ("days between", "time between", "days"),
+        ("km/h from", "speed from", "speed"),
+    ):
         if kind == of_kind and name.lower().startswith(unit):
             name = quantity + name[len(unit) :]
     return f"{name}: {value_text(part['value'], kind)}"

@@ -29,6 +29,7 @@ DOCUMENTS: dict[str, tuple[bool, str]] = {
     "models": (True, "name label role facts"),
     "decision": (True, "decision reasons gate thresholds alerts_per_day"),
     "alerts": (False, "case day hour amount risk tier action outcome reasons base margin contributions"),
+    "checks": (False, "code title severity result sentence"),
 }
 TABLES: dict[str, tuple[bool, str]] = {
     "features": (True, "column group meaning"),
@@ -46,6 +47,13 @@ TABLES: dict[str, tuple[bool, str]] = {
     "tiers": (False, "tier action transactions frauds fraud_rate amount fraud_amount"),
     "importance": (False, "feature mean_abs share meaning group"),
     "dependence": (False, "feature value contribution"),
+    "leakage": (False, "column verdict moved meaning"),
+    "time_consistency": (
+        False,
+        "feature verdict auc_first low_first high_first auc_last low_last high_last "
+        "n_first frauds_first n_last frauds_last",
+    ),
+    "stability": (False, "feature period psi reading"),
 }
 DECISIONS = ("promoted", "kept champion", "rejected")
 
@@ -75,6 +83,10 @@ class Evidence:
     tiers: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
     dependence: pd.DataFrame | None = None
+    checks: list[dict[str, Any]] | None = None
+    leakage: pd.DataFrame | None = None
+    time_consistency: pd.DataFrame | None = None
+    stability: pd.DataFrame | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -196,7 +208,7 @@ def _read_json(path: Path, required: bool, keys: list[str], problems: list[str])
     except json.JSONDecodeError as error:
         problems.append(f"report: {path.name} must be JSON; found an error in line {error.lineno}; write it again")
         return None
-    expected = list if path.stem in ("models", "alerts") else dict
+    expected = list if path.stem in ("models", "alerts", "checks") else dict
     records = value if expected is list else [value]
     if not isinstance(value, expected) or not all(isinstance(record, dict) for record in records):
         kind = "a list of objects" if expected is list else "one object"

@@ -289,6 +289,9 @@ def found_limitations(e: Evidence) -> list[str]:
         if top["share"] > 0.5:
             name = e.words.get(top["feature"]) or top["feature"]
             found.append(f"One feature dominates: {name} makes up {plots.share(top['share'])} of all movement.")
+    found += [
+        f"Check {check['code']} failed: {check['sentence']}" for check in e.checks or [] if check["result"] == "failed"
+    ]
     if e.data["dropped"]:
         names = ", ".join(row["column"] for row in e.data["dropped"])
         found.append(f"Unused source columns: the contract does not declare {names}, so the model never saw them.")
@@ -343,6 +346,7 @@ SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     privacy,
     results.method,
     results.features,
+    results.audit,
     results.performance,
     results.ranking,
     results.money_saved,

@@ -1,0 +1,132 @@
+"""The numbered checks of a run: each asks one question about the model's inputs and answers it in a sentence.
+
+    finding = CHECKS["FL001"](feature_set, transactions, seed=7)
+    finding.result, finding.sentence, finding.table
+
+To add a check, write a function that returns (result, sentence, table) and give it the next number in `CHECKS`. A
+number is never used again. "Not applicable" is an answer: the sentence says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from fraudlab.features import FeatureSet
+from fraudlab.features.audit import audit_leakage, stability, time_consistency
+
+Result = Literal["passed", "failed", "not applicable"]
+Severity = Literal["stops the run", "informs"]
+Answer = tuple[Result, str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: its result, the sentence for people, the table it rests on."""
+
+    code: str
+    title: str
+    severity: Severity
+    result: Result
+    sentence: str
+    table: pd.DataFrame
+
+    @property
+    def stops(self) -> bool:
+        """Whether a run must not go on."""
+        return self.result == "failed" and self.severity == "stops the run"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A numbered question; calling it with what its function needs gives the finding."""
+
+    code: str
+    title: str
+    severity: Severity
+    answer: Callable[..., Answer]
+
+    def __call__(self, *given: Any, **options: Any) -> Finding:
+        result, sentence, table = self.answer(*given, **options)
+        return Finding(self.code, self.title, self.severity, result, sentence, table)
+
+
+def past_only(feature_set: FeatureSet | None, transactions: pd.DataFrame, **options: Any) -> Answer:
+    """Fail when a feature sees the future; options as in `audit_leakage`, which makes the table."""
+    table = audit_leakage(feature_set, transactions, **options)
+    leaks, open_ = (table.loc[table["verdict"] == verdict, "column"] for verdict in ("leaks", "not judged"))
+    tried = f"{table['rows'].max():,} payments, with the future rewritten after {table['cuts'].max()} moments"
+    if len(leaks):
+        see = "sees" if len(leaks) == 1 else "see"
+        return "failed", f"{len(leaks)} of {len(table)} features {see} the future: {_named(leaks)}.", table
+    if len(open_):
+        return "not applicable", f"{len(open_)} of {len(table)} features could not be judged: {_named(open_)}.", table
+    return "passed", f"No value of {len(table)} features moved over {tried}.", table
+
+
+def lasting(features: pd.DataFrame, y: Any, event_time: Any, **options: Any) -> Answer:
+    """Fail when a feature turns round or fades; options as in `time_consistency`, which makes the table."""
+    table = time_consistency(features, y, event_time, **options)
+    judged = table[table["verdict"] != "not applicable"]
+    if judged.empty:
+        return "not applicable", f"No feature could be judged; {_why(table)}.", table
+    rest = f"; {len(table) - len(judged)} not applicable" if len(table) > len(judged) else ""
+    said = [
+        f"{len(found)} {words}: {_named(found)}"
+        for verdict, words in (("turns round", "turned round"), ("fades", "faded"))
+        if len(found := judged.loc[judged["verdict"] == verdict, "feature"])
+    ]
+    if said:
+        return "failed", f"Of {len(judged)} features that tell frauds alone, {'; '.join(said)}{rest}.", table
+    return "passed", f"All {len(judged)} features that tell frauds alone still do so later{rest}.", table
+
+
+def steady(features: pd.DataFrame, event_time: Any, **options: Any) -> Answer:
+    """Fail when the values of a feature change; options as in `stability`, which makes the table."""
+    table = stability(features, event_time, **options)
+    judged = table[table["reading"] != "not applicable"]
+    if judged.empty:
+        return "not applicable", f"No feature could be judged; {_why(table)}.", table
+    worst = judged.groupby("feature", sort=False)["psi"].max().sort_values(ascending=False, kind="stable")
+    changed = worst[worst.index.isin(judged.loc[judged["reading"] == "changed", "feature"])]
+    if len(changed):
+        return (
+            "failed",
+            f"The values of {len(changed)} of {len(worst)} features changed: {_named(changed.index)}.",
+            table,
+        )
+    return "passed", f"The values of {len(worst)} features stayed; the largest index is {worst.iloc[0]:.2f}.", table
+
+
+def _named(names: Iterable[str], most: int = 3) -> str:
+    listed = [str(name) for name in names]
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _why(table: pd.DataFrame) -> str:
+    return str(table["note"].iloc[0]) if len(table) else "not applicable: there is none"
+
+
+CHECKS: dict[str, Check] = {
+    check.code: check
+    for check in (
+        Check("FL001", "Features see only the past", "stops the run", past_only),
+        Check("FL002", "Each feature alone still tells frauds later", "informs", lasting),
+        Check("FL003", "The values of the features stay as they were", "informs", steady),
+    )
+}
+
+
+def overview(findings: Mapping[str, Finding]) -> pd.DataFrame:
+    """Lay findings out as a table: code, title, severity, result, sentence."""
+    names = ["code", "title", "severity", "result", "sentence"]
+    return pd.DataFrame([[getattr(finding, name) for name in names] for finding in findings.values()], columns=names)
+
+
+def tables(findings: Mapping[str, Finding]) -> dict[str, pd.DataFrame]:
+    """Return the tables that findings rest on, under the findings' names."""
+    return {name: finding.table for name, finding in findings.items()}

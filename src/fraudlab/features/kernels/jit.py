@@ -1,0 +1,55 @@
+"""How kernels are compiled: by numba, on first use, kept on disk; the only place that decides about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+
+_log = logging.getLogger(__name__)
+_told = False
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile a function on first use, without the interpreter lock, and keep the machine code on disk.
+
+    The code is cached beside the source, or in NUMBA_CACHE_DIR, or in the user's cache folder, whichever can be
+    written first; where none can, it is compiled once per process.
+    """
+    try:
+        compiled = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)
+    _drop_stale(compiled.stats.cache_path, function.__name__)
+    return compiled
+
+
+def _drop_stale(folder: str, name: str) -> None:
+    """Remove cached code that is older than any kernel's source.
+
+    Numba looks at the file of the function alone, yet a kernel's code holds that of the kernels it calls.
+    """
+    newest = max(source.stat().st_mtime for source in Path(__file__).parent.glob("*.py"))
+    for index in Path(folder).glob(f"*.{name}-*.nbi"):
+        if index.stat().st_mtime < newest:
+            index.unlink(missing_ok=True)
+
+
+def threads() -> int:
+    """Return how many threads this process may use (NUMBA_NUM_THREADS, else the cores it may run on)."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def announce_compilation(entry: Callable) -> None:
+    """Say once, before the kernel `entry` is first used, that it has to be compiled; stay silent when it is cached."""
+    global _told
+    if _told:
+        return
+    _told = True
+    folder = getattr(getattr(entry, "stats", None), "cache_path", None)
+    if folder is None:
+        _log.warning("Compiling the feature kernels: ten seconds in every run, until NUMBA_CACHE_DIR can be written.")
+    elif not any(Path(folder).glob(f"*.{entry.__name__}-*.nbi")):
+        _log.warning("Compiling the feature kernels: about ten seconds, once; later runs take them from the cache.")

@@ -1,0 +1,164 @@
+"""Statistics of labels: what was known at t of the rows of a window. Chunks, windows and `start` as in `windows`.
+
+`enter` is the moment from which a row's label may count: when it becomes known and, with a delay, when the row is old
+enough. A label that enters at exactly t counts only for rows before the present one. NEVER stands for no label.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.windows import clear, sort_rows, tree_add, tree_find, tree_sum
+
+NEVER = np.iinfo(np.int64).max
+
+
+@kernel
+def entering(known, time, delay, ip, enter, by_enter, settled):
+    """Write when each label enters, and each group's rows in the order in which they do.
+
+    A group whose labels enter in the order of its rows, which is common, is told by `settled` at its first row; there
+    a row without a label gets the moment of the one before it, so that `enter` never falls.
+    """
+    for g in range(ip.size - 1):
+        a = ip[g]
+        before = np.int64(-NEVER)
+        rising = True
+        for i in range(a, ip[g + 1]):
+            enter[i] = NEVER if known[i] == NEVER else max(known[i], time[i] + delay)
+            by_enter[i] = i
+            if enter[i] != NEVER:
+                rising = rising and enter[i] >= before
+                before = enter[i]
+        if rising and a < ip[g + 1]:
+            settled[a] = True
+            before = np.int64(-NEVER)
+            for i in range(a, ip[g + 1]):
+                if enter[i] == NEVER:
+                    enter[i] = before
+                before = enter[i]
+        else:
+            sort_rows(enter, by_enter, a, ip[g + 1], settled)
+            settled[a] = False
+
+
+@kernel
+def running_labels(known, flags, fraud_bit, labelled, frauds):
+    """Write the running counts of rows with a label and of frauds among them, one longer than the rows."""
+    labelled[0] = 0
+    frauds[0] = 0
+    for i in range(known.size):
+        has = known[i] != NEVER
+        labelled[i + 1] = labelled[i] + has
+        frauds[i + 1] = frauds[i] + (has and (flags[i] >> fraud_bit) & 1)
+
+
+@kernel
+def window_labels(time, enter, by_enter, settled, labelled, frauds, flags, fraud_bit, ip, lo, start, bad, some):
+    """Write how many labels of each window are known at t (`some`), and how many of them are fraud (`bad`)."""
+    for g in range(ip.size - 1):
+        a = ip[g]
+        b = ip[g + 1]
+        if a == b:
+            continue
+        k = a
+        if settled[a]:
+            entered = np.uint64(a)
+            for i in range(np.uint64(max(a, start)), np.uint64(b)):
+                now = time[i]
+                while entered < i and enter[entered] <= now:
+                    entered += np.uint64(1)
+                first = min(np.uint64(lo[i]), entered)
+                some[i] = labelled[entered] - labelled[first]
+                bad[i] = frauds[entered] - frauds[first]
+            continue
+        left = a
+        known_now = 0
+        bad_now = 0
+        for i in range(max(a, start), b):
+            now = time[i]
+            while k < b:
+                j = by_enter[k]
+                if enter[j] > now or (enter[j] == now and j >= i):
+                    break
+                if j >= left:
+                    known_now += 1
+                    bad_now += (flags[j] >> fraud_bit) & 1
+                k += 1
+            while left < lo[i]:
+                if enter[left] < now or (enter[left] == now and left < i):
+                    known_now -= 1
+                    bad_now -= (flags[left] >> fraud_bit) & 1
+                left += 1
+            some[i] = known_now
+            bad[i] = bad_now
+
+
+@kernel
+def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, seen, guilty, start, bad, some):
+    """Write the same as `window_labels` of the `last` latest rows of each window whose label is known at t."""
+    for g in range(ip.size - 1):
+        a = ip[g]
+        b = ip[g + 1]
+        labelled = seen[: b - a + 1]
+        frauds = guilty[: b - a + 1]
+        clear(labelled, labelled.size)
+        clear(frauds, frauds.size)
+        n = 0
+        sinners = 0
+        k = a
+        for i in range(max(a, start), b):
+            now = time[i]
+            while k < b:
+                j = by_enter[k]
+                if enter[j] > now or (enter[j] == now and j >= i):
+                    break
+                if known[j] != NEVER:
+                    tree_add(labelled, j - a, 1)
+                    n += 1
+                    if (flags[j] >> fraud_bit) & 1:
+                        tree_add(frauds, j - a, 1)
+                        sinners += 1
+                k += 1
+            first = lo[i] - a
+            if n > last:
+                first = max(first, tree_find(labelled, n - last))
+            some[i] = n - tree_sum(labelled, first)
+            bad[i] = sinners - tree_sum(frauds, first)
+
+
+@kernel
+def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip, lo, guilty, start, out):
+    """Write the time since the last (or `first`) row of each window known at t to be fraud, NaN when there is none."""
+    for g in range(ip.size - 1):
+        a = ip[g]
+        b = ip[g + 1]
+        frauds = guilty[: b - a + 1]
+        clear(frauds, frauds.size)
+        n = 0
+        k = a
+        for i in range(max(a, start), b):
+            now = time[i]
+            while k < b:
+                j = by_enter[k]
+                if enter[j] > now or (enter[j] == now and j >= i):
+                    break
+                if known[j] != NEVER and (flags[j] >> fraud_bit) & 1:
+                    tree_add(frauds, j - a, 1)
+                    n += 1
+                k += 1
+            gone = tree_sum(frauds, lo[i] - a)
+            if gone == n:
+                out[i] = math.nan
+            else:
+                out[i] = (now - time[a + tree_find(frauds, gone if first else n - 1)]) / unit
+
+
+@kernel
+def rate(bad, some, empty, prior, strength, start, out):
+    """Write frauds / labelled, drawn towards `prior` as by `strength` more labels; `empty` where none is known."""
+    for i in range(start, out.size):
+        out[i] = (bad[i] + prior * strength) / (some[i] + strength) if some[i] > 0 else empty

@@ -1,0 +1,105 @@
+"""Single passes over a frame's columns: their order, their facts, their codes.
+
+Long results are written to arrays the caller has made: numpy's come in large pages, which are cheaper to touch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.labels import NEVER
+
+
+@kernel
+def time_order(time):
+    """Return whether times never fall, and how many equal the one before."""
+    ties = 0
+    for i in range(1, time.size):
+        if time[i] <= time[i - 1]:
+            if time[i] < time[i - 1]:
+                return False, ties
+            ties += 1
+    return True, ties
+
+
+@kernel
+def tied_rows(time):
+    """Return the rows that share their time with a neighbour."""
+    out = np.empty(time.size, np.int64)
+    n = 0
+    for i in range(time.size):
+        if (i > 0 and time[i] == time[i - 1]) or (i + 1 < time.size and time[i] == time[i + 1]):
+            out[n] = i
+            n += 1
+    return out[:n]
+
+
+@kernel
+def order_ties(time, rank, out):
+    """Write the rows, whose times never fall, in the order (time, rank); return how many were out of place, and twins.
+
+    Twins are rows that equal the one before in both.
+    """
+    moved = 0
+    twins = 0
+    for i in range(time.size):
+        k = i
+        while k > 0 and time[out[k - 1]] == time[i] and rank[out[k - 1]] > rank[i]:
+            out[k] = out[k - 1]
+            k -= 1
+        out[k] = i
+        moved += k < i
+        twins += k > 0 and time[out[k - 1]] == time[i] and rank[out[k - 1]] == rank[i]
+    return moved, twins
+
+
+@kernel
+def number_facts(values):
+    """Return how many values are missing, how many infinite, and the sum of the sizes of the others."""
+    missing = 0
+    infinite = 0
+    size = 0.0
+    for value in values:
+        if value != value:
+            missing += 1
+        elif math.isinf(value):
+            infinite += 1
+        else:
+            size += abs(value)
+    return missing, infinite, size
+
+
+@kernel
+def extremes(values):
+    """Return the smallest and the largest integer."""
+    least = values[0]
+    most = values[0]
+    for value in values:
+        least = min(least, value)
+        most = max(most, value)
+    return least, most
+
+
+@kernel
+def shifted(values, least, out):
+    """Write the integers less the smallest one, as codes."""
+    for i in range(values.size):
+        out[i] = values[i] - least
+
+
+@kernel
+def paired(first, second, seconds, out):
+    """Write one code for each pair of codes, -1 where either is."""
+    for i in range(first.size):
+        out[i] = -1 if first[i] < 0 or second[i] < 0 else np.int64(first[i]) * seconds + second[i]
+
+
+@kernel
+def known_from(label_time, time, unknown, out):
+    """Write the moment from which each label counts: label_time, not before the event; NEVER without a label."""
+    for i in range(time.size):
+        missing = unknown[i] or label_time[i] == -NEVER - 1
+        out[i] = NEVER if missing else max(label_time[i], time[i])

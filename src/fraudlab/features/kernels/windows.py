@@ -1,0 +1,496 @@
+"""Statistics of windows: kernels over chunks of whole groups.
+
+Every kernel sees a chunk of whole groups: group g holds the rows `ip[g]:ip[g + 1]`, each
+group in the total order (event_time, transaction_id). The window of row i is `lo[i]:hi[i]`; both edges never go back
+inside a group, so every statistic costs one step in and one step out per row. Results are written from row `start` on:
+0 for a table, the last row for a payment that has just come in.
+
+`flags` holds a bit per condition; `bit` -1 stands for "every row".
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.sums import (
+    MOST_ROWS,
+    UNITS,
+    spread_by_visits,
+    window_spread,
+    window_sum,
+)
+
+MEAN, RATIO = 1, 2
+DISTINCT, SAME, SHARE, MODE, ENTROPY = 0, 1, 2, 3, 4
+LOG_UNITS = 2.0**32
+# Indices that cannot be negative save a check per access.
+ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+
+
+@kernel
+def group_sizes(codes, ends):
+    """Write where each group ends when the rows are sorted by code (`ends[0]` is 0); code -1 belongs to none."""
+    clear(ends, ends.size)
+    for code in codes:
+        if code >= 0:
+            ends[code + 1] += 1
+    for g in range(ends.size - 1):
+        ends[g + 1] += ends[g]
+
+
+@kernel
+def group_rows(codes, order, ends, rows):
+    """Write the rows of each group: a stable counting sort by code of the rows in `order` (empty: as they are)."""
+    free = ends[:-1].copy()
+    for k in range(np.uint64(codes.size)):
+        row = np.uint64(order[k]) if order.size else k
+        code = codes[row]
+        if code >= 0:
+            place = np.uint64(code)
+            rows[np.uint64(free[place])] = row
+            free[place] += 1
+
+
+@kernel
+def edge(time, ip, offset, start, out):
+    """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row).
+
+    Four rows ahead are looked at together, without a branch that could be guessed wrong.
+    """
+    for g in range(ip.size - 1):
+        first = np.uint64(ip[g])
+        end = np.uint64(ip[g + 1])
+        for i in range(np.uint64(max(ip[g], start)), end):
+            limit = time[i] - offset
+            ahead = FOUR
+            while ahead == FOUR and first + FOUR <= end:
+                ahead = (
+                    np.uint64(time[first] <= limit)
+                    + np.uint64(time[first + ONE] <= limit)
+                    + np.uint64(time[first + TWO] <= limit)
+                    + np.uint64(time[first + THREE] <= limit)
+                )
+                first += ahead
+            if ahead == FOUR:
+                while time[first] <= limit:
+                    first += ONE
+            out[i] = np.int64(first)
+
+
+@kernel
+def running_counts(flags, bit, out):
+    """Write the running counts of the rows chosen by `bit`, one longer than the rows."""
+    found = 0
+    out[0] = 0
+    for i in range(flags.size):
+        found += (flags[i] >> bit) & 1
+        out[i + 1] = found
+
+
+@kernel
+def latest(flags, bit, k, ip, lo, hi, start, out):
+    """Write where the k latest chosen rows of each window begin, or `lo` when there are no more than k."""
+    for g in range(ip.size - 1):
+        left = ip[g]
+        entered = ip[g]
+        held = 0
+        for i in range(max(ip[g], start), ip[g + 1]):
+            while entered < hi[i]:
+                held += bit < 0 or (flags[entered] >> bit) & 1
+                entered += 1
+            while left < lo[i] or held > k:
+                held -= bit < 0 or (flags[left] >> bit) & 1
+                left += 1
+            out[i] = left
+
+
+@kernel
+def count(counted, counts, lo, hi, start, out):
+    """Write how many chosen rows each window holds; `counts` are running counts when `counted`, else every row is."""
+    if counted:
+        for i in range(np.uint64(start), np.uint64(lo.size)):
+            out[i] = counts[np.uint64(hi[i])] - counts[np.uint64(lo[i])]
+    else:
+        for i in range(np.uint64(start), np.uint64(lo.size)):
+            out[i] = hi[i] - lo[i]
+
+
+@kernel
+def total(what, values, high, low, counted, counts, lo, hi, start, out):
+    """Write the exact sum of each window, its mean (NaN when empty), or the row's value over its mean (NaN at 0)."""
+    for i in range(np.uint64(start), np.uint64(lo.size)):
+        first = np.uint64(lo[i])
+        end = np.uint64(hi[i])
+        found = window_sum(high, low, first, end)
+        if what != 0:
+            n = counts[end] - counts[first] if counted else hi[i] - lo[i]
+            found = found / n if n else math.nan
+            if what == RATIO:
+                found = values[i] / found if found != 0.0 else math.nan
+        out[i] = found
+
+
+@kernel
+def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip, lo, hi, start, out):
+    """Write the standard deviation (n - 1) of each window, in the `unit` of its integers, NaN below two values.
+
+    The first `skip` rows of a window are left out. Windows beyond the reach of integers are visited row by row.
+    """
+    for i in range(start, lo.size):
+        first = min(lo[i] + skip, hi[i])
+        n = counts[hi[i]] - counts[first] if counted else hi[i] - first
+        if n < 2:
+            out[i] = math.nan
+        elif large[hi[i]] > large[first] or n > MOST_ROWS:
+            out[i] = spread_by_visits(values, flags, bit, first, hi[i]) * (UNITS / unit)
+        else:
+            out[i] = window_spread(sums, squares, first, hi[i], n) / unit
+
+
+@kernel
+def zscore(values, mean, out, start):
+    """Turn standard deviations in `out` into (value - mean) / deviation, NaN where that is 0 or missing."""
+    for i in range(start, out.size):
+        out[i] = (values[i] - mean[i]) / out[i] if out[i] > 0 else math.nan
+
+
+@kernel
+def extreme(sign, over, values, flags, bit, ip, lo, hi, queue, start, out):
+    """Write the largest (sign 1) or smallest (-1) chosen value of each window, NaN when there is none.
+
+    With `over` the row's own value is divided by it instead, NaN at 0.
+    """
+    for g in range(ip.size - 1):
+        head = 0
+        tail = 0  # queue[head:tail] holds rows of falling value, the window's extreme first
+        entered = ip[g]
+        for i in range(max(ip[g], start), ip[g + 1]):
+            entered = max(entered, lo[i])
+            while entered < hi[i]:
+                if bit < 0 or (flags[entered] >> bit) & 1:
+                    while tail > head and sign * values[queue[tail - 1]] <= sign * values[entered]:
+                        tail -= 1
+                    queue[tail] = entered
+                    tail += 1
+                entered += 1
+            while head < tail and queue[head] < lo[i]:
+                head += 1
+            found = values[queue[head]] if head < tail else math.nan
+            if over:
+                found = values[i] / found if found != 0.0 else math.nan
+            out[i] = found
+
+
+@kernel
+def clear(array, size):
+    """Write zeros to the first places."""
+    for i in range(size):
+        array[i] = 0
+
+
+@kernel
+def sort_rows(keys, rows, a, b, work):
+    """Sort rows[a:b] by their keys, equal ones staying in their order (a merge sort; `work` is as long as `rows`)."""
+    for left in range(a, b, 8):
+        for i in range(left + 1, min(left + 8, b)):
+            row = rows[i]
+            k = i
+            while k > left and keys[rows[k - 1]] > keys[row]:
+                rows[k] = rows[k - 1]
+                k -= 1
+            rows[k] = row
+    width = 8
+    while width < b - a:
+        for left in range(a, b, 2 * width):
+            middle = min(left + width, b)
+            end = min(left + 2 * width, b)
+            i = left
+            j = middle
+            for k in range(left, end):
+                if i < middle and (j >= end or keys[rows[i]] <= keys[rows[j]]):
+                    work[k] = rows[i]
+                    i += 1
+                else:
+                    work[k] = rows[j]
+                    j += 1
+        for k in range(a, b):
+            rows[k] = work[k]
+        width *= 2
+
+
+@kernel
+def ranks(values, flags, bit, ip, order, rank, below, upto):
+    """Rank the chosen values inside each group.
+
+    order : rows by rising value, from ip[g] on. rank : a row's place in it, -1 when not chosen. below, upto : how many
+    of the group's chosen values are smaller than the row's, and how many are not larger; -1 when it has no value.
+    """
+    for g in range(ip.size - 1):
+        a = ip[g]
+        many = 0
+        for i in range(a, ip[g + 1]):
+            rank[i] = -1
+            below[i] = -1
+            if bit < 0 or (flags[i] >> bit) & 1:
+                order[a + many] = i
+                many += 1
+        sort_rows(values, order, a, a + many, upto)
+        for k in range(many):
+            rank[order[a + k]] = k
+        for i in range(a, ip[g + 1]):
+            value = values[i]
+            if value == value:
+                below[i] = first_at_least(values, order, a, many, value, False)
+                upto[i] = first_at_least(values, order, a, many, value, True)
+
+
+@kernel
+def first_at_least(values, order, a, many, value, beyond):
+    """Return how many of the `many` ordered values from `a` on are smaller than a value, or (`beyond`) not larger."""
+    left = 0
+    right = many
+    while left < right:
+        middle = (left + right) // 2
+        found = values[order[a + middle]]
+        if found < value or (beyond and found == value):
+            left = middle + 1
+        else:
+            right = middle
+    return left
+
+
+@kernel
+def tree_add(tree, position, by):
+    """Add to one place of a Fenwick tree (`tree[0]` is not used)."""
+    position += 1
+    while position < tree.size:
+        tree[position] += by
+        position += position & -position
+
+
+@kernel
+def tree_sum(tree, position):
+    """Return the sum of the places before `position`."""
+    found = 0
+    while position > 0:
+        found += tree[position]
+        position -= position & -position
+    return found
+
+
+@kernel
+def tree_find(tree, k):
+    """Return the place of the item number k, 0 the first; the tree must hold more than k."""
+    position = 0
+    step = 1
+    while 2 * step < tree.size:
+        step *= 2
+    while step:
+        ahead = position + step
+        if ahead < tree.size and tree[ahead] <= k:
+            position = ahead
+            k -= tree[ahead]
+        step //= 2
+    return position
+
+
+@kernel
+def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
+    """Write the quantile q of each window, interpolated linearly between the two nearest values; NaN when empty."""
+    for g in range(ip.size - 1):
+        a = ip[g]
+        held = tree[: ip[g + 1] - a + 1]
+        clear(held, held.size)
+        left = a
+        entered = a
+        n = 0
+        for i in range(max(a, start), ip[g + 1]):
+            if entered < lo[i] and n == 0:
+                left = lo[i]
+                entered = left
+            while entered < hi[i]:
+                if rank[entered] >= 0:
+                    tree_add(held, rank[entered], 1)
+                    n += 1
+                entered += 1
+            while left < lo[i]:
+                if rank[left] >= 0:
+                    tree_add(held, rank[left], -1)
+                    n -= 1
+                left += 1
+            if n == 0:
+                out[i] = math.nan
+                continue
+            place = q * (n - 1)
+            k = np.int64(math.floor(place))
+            found = values[order[a + tree_find(held, k)]]
+            if place > k:
+                found += (values[order[a + tree_find(held, k + 1)]] - found) * (place - k)
+            out[i] = found
+
+
+@kernel
+def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
+    """Write the share of each window's values that are smaller than the row's, those equal to it counting half."""
+    for g in range(ip.size - 1):
+        a = ip[g]
+        held = tree[: ip[g + 1] - a + 1]
+        clear(held, held.size)
+        left = a
+        entered = a
+        n = 0
+        for i in range(max(a, start), ip[g + 1]):
+            if entered < lo[i] and n == 0:
+                left = lo[i]
+                entered = left
+            while entered < hi[i]:
+                if rank[entered] >= 0:
+                    tree_add(held, rank[entered], 1)
+                    n += 1
+                entered += 1
+            while left < lo[i]:
+                if rank[left] >= 0:
+                    tree_add(held, rank[left], -1)
+                    n -= 1
+                left += 1
+            if n == 0 or below[i] < 0:
+                out[i] = math.nan
+            else:
+                out[i] = 0.5 * (tree_sum(held, below[i]) + tree_sum(held, upto[i])) / n
+
+
+@kernel
+def log_weight(n):
+    """Return n log2(n) as an integer in units of 2**-32, so that sums of it are exact."""
+    return np.int64(np.rint(n * math.log2(n) * LOG_UNITS)) if n > 1 else np.int64(0)
+
+
+@kernel
+def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
+    """Write what the chosen codes of each window tell; code -1 is no value and does not count.
+
+    DISTINCT : how many different ones. SAME, SHARE : how many equal the row's own, and their share.
+    MODE : the share of the most frequent one. ENTROPY : -sum p log2 p, in bits.
+    `table` (a zero per code) and `often` (a zero per row and one more) are all zeros again afterwards.
+    """
+    for g in range(ip.size - 1):
+        left = ip[g]
+        entered = ip[g]
+        different = 0
+        most = 0
+        weight = np.int64(0)
+        n = 0
+        for i in range(max(ip[g], start), ip[g + 1]):
+            if entered < lo[i] and n == 0:
+                left = lo[i]
+                entered = left
+            while entered < hi[i]:
+                code = codes[entered]
+                if code >= 0 and (bit < 0 or (flags[entered] >> bit) & 1):
+                    held = table[code]
+                    different += held == 0
+                    table[code] = held + 1
+                    n += 1
+                    if what == MODE:
+                        often[held] -= 1
+                        often[held + 1] += 1
+                        most = max(most, held + 1)
+                    elif what == ENTROPY:
+                        weight += log_weight(held + 1) - log_weight(held)
+                entered += 1
+            while left < lo[i]:
+                code = codes[left]
+                if code >= 0 and (bit < 0 or (flags[left] >> bit) & 1):
+                    held = table[code]
+                    different -= held == 1
+                    table[code] = held - 1
+                    n -= 1
+                    if what == MODE:
+                        often[held] -= 1
+                        often[held - 1] += 1
+                        most -= often[most] == 0
+                    elif what == ENTROPY:
+                        weight -= log_weight(held) - log_weight(held - 1)
+                left += 1
+            if what == DISTINCT:
+                out[i] = different
+            elif what in (SAME, SHARE):
+                own = codes[i]
+                found = np.float64(table[own]) if own >= 0 else math.nan
+                if what == SHARE:
+                    found = found / n if n else math.nan
+                out[i] = found
+            elif n == 0:
+                out[i] = math.nan
+            elif what == MODE:
+                out[i] = most / n
+            else:
+                out[i] = max(math.log2(n) - weight / LOG_UNITS / n, 0.0) if different > 1 else 0.0
+        for j in range(left, entered):
+            if codes[j] >= 0:
+                table[codes[j]] = 0
+        if what == MODE:
+            clear(often, ip[g + 1] - ip[g] + 1)
+
+
+@kernel
+def gaps(time, ip, out):
+    """Write the microseconds since the group's previous row; 0 for its first."""
+    for g in range(ip.size - 1):
+        for i in range(ip[g], ip[g + 1]):
+            out[i] = time[i] - time[max(i - 1, ip[g])]
+
+
+@kernel
+def mean_gap(time, unit, lo, hi, start, out):
+    """Write the mean time between one row of a window and the next, NaN below two rows."""
+    for i in range(start, lo.size):
+        n = hi[i] - lo[i]
+        out[i] = (time[hi[i] - 1] - time[lo[i]]) / unit / (n - 1) if n > 1 else math.nan
+
+
+@kernel
+def since_last(time, ip, unit, start, out):
+    """Write the time since the group's previous row, NaN for its first."""
+    for g in range(ip.size - 1):
+        for i in range(max(ip[g], start), ip[g + 1]):
+            out[i] = (time[i] - time[i - 1]) / unit if i > ip[g] else math.nan
+
+
+@kernel
+def since_first(time, ip, unit, start, out):
+    """Write the time since the group's first row, 0 for itself."""
+    for g in range(ip.size - 1):
+        for i in range(max(ip[g], start), ip[g + 1]):
+            out[i] = (time[i] - time[ip[g]]) / unit
+
+
+@kernel
+def is_new(ip, start, out):
+    """Write 1 for the first row of each group, else 0."""
+    for g in range(ip.size - 1):
+        for i in range(max(ip[g], start), ip[g + 1]):
+            out[i] = 1.0 if i == ip[g] else 0.0
+
+
+@kernel
+def decayed(half_life, valued, values, flags, bit, carried, time, ip, after, out):
+    """Write the sum of the chosen values (ones unless `valued`) of the rows before, each halved every `half_life`.
+
+    after : the sum just after each row, as of its own time. `carried` holds it for rows whose own past is no longer
+    here, NaN elsewhere.
+    """
+    for g in range(ip.size - 1):
+        sum_ = 0.0
+        for i in range(ip[g], ip[g + 1]):
+            if i > ip[g]:
+                sum_ *= 2.0 ** (-(time[i] - time[i - 1]) / half_life)
+            out[i] = sum_
+            if carried.size and carried[i] == carried[i]:
+                sum_ = carried[i]
+            elif bit < 0 or (flags[i] >> bit) & 1:
+                sum_ += values[i] if valued else 1.0
+            after[i] = sum_

@@ -1,0 +1,583 @@
+"""Features of one payment at a time: the same plans and kernels as a table, run over what each entity must remember.
+
+Per entity kind a `log.Log` keeps the rows that a window can still reach. A payment's words are put behind those of its
+entity, the kernels write its last row, and the words stay.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from fraudlab.features import engine
+from fraudlab.features.kernels import links, program
+from fraudlab.features.kernels.labels import NEVER
+from fraudlab.features.log import Log
+from fraudlab.features.plan import FRAUD
+from fraudlab.features.specs import PLACE, LinkSpec, parse_duration
+from fraudlab.schema import InputError, require_columns
+
+if TYPE_CHECKING:
+    from fraudlab.features.featureset import FeatureSet
+
+FORMAT = 1
+LABELS = ("is_fraud", "label_time")
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+class Payment:
+    """One payment with the look of `engine.Source`, as far as specs without history ask."""
+
+    def __init__(self, given: Mapping[str, Any], where: str) -> None:
+        self.given = given
+        self.where = where
+        self.time = self._time()
+
+    def number(self, name: str) -> np.ndarray:
+        return np.array([self.real(name)])
+
+    def local(self, zone: str | None) -> np.ndarray:
+        return np.array([self.clock(zone)])
+
+    def real(self, name: str) -> float:
+        """Return a number, NaN when it is missing."""
+        value = self.given[name]
+        if value is None or value is pd.NA or value != value:
+            return math.nan
+        if isinstance(value, bool | np.bool_ | str) or not math.isfinite(value):
+            raise self._refusal(name, "a finite number or missing", type(value).__name__)
+        limit = {"latitude": 90, "longitude": 180}.get(name)
+        if limit and abs(value) > limit:
+            raise self._refusal(name, f"within -{limit} and {limit} degrees", "one outside")
+        return float(value)
+
+    def clock(self, zone: str | None) -> int:
+        """Return the wall clock's time in a zone, in microseconds as if it were UTC."""
+        if zone is None:
+            return self.time
+        there = (EPOCH + dt.timedelta(microseconds=self.time)).astimezone(ZoneInfo(zone))
+        return self.time + there.utcoffset() // dt.timedelta(microseconds=1)
+
+    def has(self, word: tuple) -> bool:
+        """Return whether the payment has a word of `plan`, or a place."""
+        if word[0] == "place":
+            return not any(math.isnan(self.real(name)) for name in PLACE)
+        value = self.given[word[1]]
+        return not (value is None or value is pd.NA or value != value)
+
+    def meets(self, value: tuple | None, condition: tuple | None) -> bool:
+        """Return whether the payment has the word `value` and meets a condition."""
+        if value is not None and not self.has(value):
+            return False
+        if condition is None:
+            return True
+        column, operator, wanted = condition
+        found = self.given[column]
+        if found is None or found is pd.NA or found != found:
+            return False
+        if isinstance(wanted, str | bool) != isinstance(found, str | bool | np.bool_):
+            raise self._refusal(column, f"of the kind compared with ({type(wanted).__name__})", type(found).__name__)
+        return bool(engine.COMPARISONS[operator](found, wanted))
+
+    def _time(self) -> int:
+        moment = self.given["event_time"]
+        stamp = moment if isinstance(moment, pd.Timestamp) else pd.Timestamp(moment)
+        if stamp is pd.NaT or stamp.tzinfo is None:
+            raise self._refusal("event_time", "a moment with a time zone", "none")
+        return stamp.value // 1000
+
+    def _refusal(self, name: str, rule: str, found: str) -> InputError:
+        return InputError(f"{self.where}: '{name}' of the payment must be {rule}; found {found}; correct the payment")
+
+
+class OnlineState:
+    """The memory of a feature set: what the next payment's features need, no more. Made by `FeatureSet.online`.
+
+    Memory per entity is bounded by its windows; new entities, and new values of `is_new`, add to it. Labels may come in
+    up to `label_horizon` after their payment.
+    """
+
+    def __init__(self, features: FeatureSet, label_horizon: str = "400d") -> None:
+        self.features = features
+        self.columns = features.columns
+        self.where = f"features {features.name}"
+        self.horizon = parse_duration(label_horizon, "label_horizon")
+        self.label_horizon = label_horizon
+        self.needs = [name for name in features.requires if name not in LABELS]
+        self.codes: dict[str, dict[Any, int]] = {}
+        self.logs: list[Log] = []
+        self.graphs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.current: list[tuple[Any, int]] = []
+        self.linking: list[tuple[Any, int]] = []
+        for entity, members in engine.by_entity(features.specs).items():
+            if entity:
+                specs = [spec for spec, _ in members]
+                self.logs.append(Log(entity, specs, np.concatenate([columns for _, columns in members])))
+            for spec, columns in members if not entity else ():
+                kind = self.linking if isinstance(spec, LinkSpec) else self.current
+                kind.append((spec, int(columns[0])))
+        for spec, _ in self.linking:
+            self.graphs[(spec.value, *spec.through)] = _empty_graph()
+        self.labelled = [log for log in self.logs if log.known >= 0]
+        self.remembers = bool(self.labelled or any(spec.statistic == "linked_frauds" for spec, _ in self.linking))
+        self.last: tuple[int, Any] | None = None
+        self.count = 0
+        # Of each payment whose label may still come: id -> number, in order; and by number, from `first` on: its time,
+        # from when it is known to be fraud (NEVER), its entity in each labelled log, its node in each graph.
+        self.recent: dict[Any, int] = {}
+        self.first = 0
+        self.traces = np.zeros((1024, 2 + len(self.labelled) + len(self.graphs)), np.int64)
+        most = max((log.plan.carries for log in self.logs), default=0)
+        self._out = np.empty((1, len(self.columns) + most))
+        for log in self.logs:
+            log.columns = np.concatenate((log.columns, len(self.columns) + np.arange(log.plan.carries)))
+        self._prepare_words()
+        self._tables = np.zeros(1024, np.int64)
+        self._ends = np.zeros(2, np.int64)
+        self._rows = np.arange(1024, dtype=np.int32)
+
+    def _prepare_words(self) -> None:
+        """Lay out one place for each word of a payment; a log picks its own from there."""
+        places: dict[tuple, int] = {}
+        for number, log in enumerate(self.logs):
+            keys = [(*key, number) if key[0] == "flags" else key for key in log.plan.words]
+            log.pick = np.array([places.setdefault(key, len(places)) for key in keys])
+        self._asked = [(k, key) for key, k in places.items()]
+        self._words = np.zeros(len(places), np.int64)
+        self._reals = self._words.view(np.float64)
+        for key, k in places.items():
+            if key[0] == "known":
+                self._words[k] = NEVER
+            elif key[0] == "carry":
+                self._reals[k] = math.nan
+        self._bits = list({bit: None for log in self.logs for bit in log.plan.bits if bit != FRAUD})
+        names = [name for log in self.logs for name in log.by]
+        names += [key[1] for key in places if key[0] == "code"]
+        names += [name for graph in self.graphs for name in graph]
+        self._coded = list(dict.fromkeys(names))
+
+    # --- history ------------------------------------------------------------------------------------------------------
+
+    def learn(self, history: pd.DataFrame) -> None:
+        """Take over a table of earlier transactions; only a fresh state can."""
+        require_columns(history, self.features.requires, where=self.where)
+        if len(history) == 0:
+            return
+        source = engine.Source(history, self.where)
+        order = np.arange(len(history)) if source.order is None else source.order
+        number = np.empty(len(history), np.int64)
+        number[order] = np.arange(len(history))
+        now = int(source.time[order[-1]])
+        self.count = len(history)
+        self.last = (now, history["transaction_id"].iloc[int(order[-1])])
+        for log in self.logs:
+            for key in log.plan.words:
+                if key[0] == "code":
+                    self._take_codes(source, key[1])
+            for name in log.by:
+                self._take_codes(source, name)
+            _, groups = source.entity(log.by)
+            rows, ends, _ = engine.group(source, log.by)
+            if len(log.by) == 1:
+                log.entities = {k: k for k in range(groups)}
+            else:
+                first = rows[ends[:-1]]
+                parts = zip(*(source.codes(name)[0][first].tolist() for name in log.by))
+                log.entities = {key: k for k, key in enumerate(parts)}
+            packed = self._packed(source, log, rows, ends)
+            log.fill(rows, ends, packed, number, now)
+        graphs = {}
+        for names, graph in self.graphs.items():
+            for name in names:
+                self._take_codes(source, name)
+            graphs[names] = _take_graph(graph, source, names, self.codes)
+        if self.remembers:
+            self._take_ids(source, order, now, graphs)
+
+    def _take_codes(self, source: engine.Source, name: str) -> None:
+        if name not in self.codes:
+            self.codes[name] = {value: k for k, value in enumerate(source.codes(name)[1])}
+            if len(self.codes[name]) > self._tables.size:
+                self._tables = np.zeros(2 * len(self.codes[name]), np.int64)
+
+    def _packed(self, source: engine.Source, log: Log, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        packed = np.empty((len(source), len(log.plan.words)), np.int64)
+        reals = packed.view(np.float64)
+        everything = slice(None)
+        for k, key in enumerate(log.plan.words):
+            if key[0] == "carry":
+                reals[:, k] = np.nan
+            else:
+                values = source.word(key, log.plan.bits)(everything)
+                (reals if values.dtype == np.float64 else packed)[:, k] = values
+        if log.carries:
+            after = np.empty((len(source), len(self.columns) + log.plan.carries))
+            capacity = int(np.diff(ends).max(initial=1))
+            engine.run(
+                log.plan, packed, rows, ends, (0, ends.size - 1), capacity, self._tables.copy(), log.columns, after
+            )
+            reals[:, log.carries] = after[:, len(self.columns) :]
+        return packed
+
+    def _take_ids(self, source: engine.Source, order: np.ndarray, now: int, graphs: Mapping[Any, engine.Graph]) -> None:
+        some = order[source.time[order] > now - self.horizon]
+        self.first = len(order) - len(some)
+        known, fraud = source.labels()
+        entities = [source.entity(log.by)[0][some] for log in self.labelled]
+        nodes = [graph.where[self.first :] for graph in graphs.values()]
+        guilty = np.where(fraud, known, NEVER)[some]
+        self.traces = np.column_stack([source.time[some], guilty, *entities, *nodes])
+        ids = source.frame["transaction_id"].iloc[some].tolist()
+        self.recent = dict(zip(ids, range(self.first, len(order))))
+
+    # --- one payment --------------------------------------------------------------------------------------------------
+
+    def score(self, payment: Mapping[str, Any]) -> np.ndarray:
+        """Return the features of a payment without remembering it."""
+        return self._score(payment, remember=False)
+
+    def score_then_update(self, payment: Mapping[str, Any]) -> np.ndarray:
+        """Return the features of a payment, then remember it.
+
+        Parameters
+        ----------
+        payment : the columns of `requires` but the label's; it must come after all others in the total order
+            (event_time, transaction_id).
+
+        Returns
+        -------
+        One number per column, in the set's number type: to the bit what `compute` gives in a table.
+
+        Raises
+        ------
+        InputError : a column is missing, the payment comes too late, a number is not finite; nothing is remembered.
+        """
+        return self._score(payment, remember=True)
+
+    def _score(self, payment: Mapping[str, Any], *, remember: bool) -> np.ndarray:
+        if missing := [name for name in self.needs if name not in payment]:
+            raise InputError(f"{self.where}: a payment must give {', '.join(missing)}; found none; add it, or None")
+        now = Payment(payment, self.where)
+        name = payment["transaction_id"]
+        if name is None or name != name:
+            raise InputError(f"{self.where}: 'transaction_id' of the payment must not be empty; give it an id")
+        if self.last is not None and (now.time, name) <= self.last:
+            raise InputError(
+                f"{self.where}: payments must come in the order (event_time, transaction_id); "
+                "found one that lies before the last; compute late ones in a table"
+            )
+        out = self._out
+        for spec, column in self.current:
+            out[0, column] = engine.CURRENT[spec.statistic](now, spec)[0]
+        coded = {column: self._code(column, payment[column], remember) for column in self._coded}
+        self._fill_words(now, coded)
+        entities = [self._run(log, now, coded, remember) for log in self.logs]
+        nodes = self._link(now, coded, remember)
+        if remember:
+            if self.remembers:
+                mine = [found for log, found in zip(self.logs, entities) if log.known >= 0]
+                self._trace(name, [now.time, NEVER, *mine, *nodes])
+            self.count += 1
+            self.last = (now.time, name)
+        return out[0, : len(self.columns)].astype(self.features.dtype)
+
+    def _trace(self, name: Any, trace: list[int]) -> None:
+        """Keep what a label needs that may come later; let go of payments whose time for it is over."""
+        over = trace[0] - self.horizon
+        while self.recent:
+            oldest = next(iter(self.recent))
+            if self.traces[self.recent[oldest] - self.first, 0] > over:
+                break
+            del self.recent[oldest]
+        row = self.count - self.first
+        if row == len(self.traces):
+            start = (self.recent[next(iter(self.recent))] if self.recent else self.count) - self.first
+            kept = self.traces[start:]
+            self.traces = np.zeros((max(1024, 2 * len(kept)), kept.shape[1]), np.int64)
+            self.traces[: len(kept)] = kept
+            self.first += start
+            row -= start
+        self.traces[row] = trace
+        self.recent[name] = self.count
+
+    def _code(self, column: str, value: Any, remember: bool) -> int:
+        """Return a value's code, -1 when it is missing; a value never met gets the next one."""
+        if value is None or value is pd.NA or value != value:
+            return -1
+        known = self.codes.setdefault(column, {})
+        code = known.get(value, -1)
+        if code < 0:
+            code = len(known)
+            if remember:
+                known[value] = code
+            if code >= self._tables.size:
+                self._tables = np.zeros(2 * code + 1, np.int64)
+        return code
+
+    def _fill_words(self, now: Payment, coded: Mapping[str, int]) -> None:
+        """Write every word of the payment that a log may ask for, each once."""
+        for k, (what, *key) in self._asked:
+            if what == "number":
+                self._reals[k] = now.real(key[0])
+            elif what == "code":
+                self._words[k] = coded[key[0]]
+            elif what == "time":
+                self._words[k] = now.time
+            elif what == "local":
+                self._words[k] = now.clock(key[0])
+        met = {bit: now.meets(*bit) for bit in self._bits}
+        for log in self.logs:
+            if log.flags >= 0:
+                self._words[log.pick[log.flags]] = sum(
+                    met[bit] << k for k, bit in enumerate(log.plan.bits) if bit != FRAUD
+                )
+
+    def _run(self, log: Log, now: Payment, coded: Mapping[str, int], remember: bool) -> int:
+        """Write one log's columns of the payment; return its entity there, -1 without one."""
+        key = tuple(coded[name] for name in log.by)
+        if min(key) < 0:
+            self._out[0, log.columns] = math.nan
+            return -1
+        key = key[0] if len(key) == 1 else key
+        if not remember and key not in log.entities:
+            packed, row, a = np.empty((1, len(log.plan.words)), np.int64), 0, 0
+            reals, entity = packed.view(np.float64), -1
+        else:
+            entity = log.entity(key)
+            row = log.place_for(entity, now.time)
+            a = int(log.offset[entity])
+            packed, reals = log.pool, log.reals
+        packed[row] = self._words[log.pick]
+        m = row - a + 1
+        if m > self._rows.size:
+            self._rows = np.arange(2 * m, dtype=np.int32)
+        self._ends[1] = m
+        program.run(
+            log.plan.ops,
+            log.plan.params,
+            packed[a : row + 1],
+            self._rows[:m],
+            self._ends,
+            0,
+            1,
+            m,
+            m - 1,
+            m - 1,
+            log.shape,
+            self._tables,
+            log.columns,
+            self._out,
+            engine.NO_ROWS["float32"],
+        )
+        if remember:
+            if log.carries:
+                reals[row, log.carries] = self._out[0, len(self.columns) : len(self.columns) + len(log.carries)]
+            log.number[row] = self.count
+            log.length[entity] += 1
+        return entity
+
+    def _link(self, now: Payment, coded: Mapping[str, int], remember: bool) -> list[int]:
+        nodes = []
+        for names, graph in self.graphs.items():
+            mine = np.array([_node(graph, name, coded[name], remember) for name in names])
+            if remember:
+                while graph["known"] and graph["known"][0][0] <= now.time:
+                    _, node, by = heapq.heappop(graph["known"])
+                    graph["frauds"][links.root_of(graph["parent"], node)] += by
+                members, frauds, root = links.link(
+                    mine, graph["seen"], 0, graph["parent"], graph["members"], graph["frauds"]
+                )
+            else:
+                members, frauds, root = _look(graph, mine, now.time)
+            nodes.append(int(root))
+            found = {"linked": members, "linked_frauds": frauds}
+            for spec, column in self.linking:
+                if (spec.value, *spec.through) == names:
+                    self._out[0, column] = found[spec.statistic]
+        return nodes
+
+    # --- labels -------------------------------------------------------------------------------------------------------
+
+    def label(self, transaction_id: Any, is_fraud: bool, label_time: Any) -> bool:
+        """Take in the label of an earlier payment; it counts from `label_time` on, never before.
+
+        Told again, the last word counts. Returns whether the payment is still remembered.
+        """
+        if not isinstance(is_fraud, bool | np.bool_):
+            raise InputError(f"{self.where}: is_fraud must be true or false; found {type(is_fraud).__name__}")
+        moment = Payment({"event_time": label_time}, f"{self.where}: label_time").time
+        if transaction_id not in self.recent:
+            return False
+        number = self.recent[transaction_id]
+        trace = self.traces[number - self.first]
+        before, trace[1] = int(trace[1]), moment if is_fraud else NEVER
+        for log, entity in zip(self.labelled, trace[2:].tolist()):
+            if entity < 0:
+                continue
+            a, n = int(log.offset[entity]), int(log.length[entity])
+            k = a + int(np.searchsorted(log.number[a : a + n], number))
+            if k < a + n and log.number[k] == number:
+                log.pool[k, log.known] = max(moment, int(log.pool[k, 0]))
+                log.pool[k, log.flags] &= ~(1 << log.fraud)
+                log.pool[k, log.flags] |= int(is_fraud) << log.fraud
+        for graph, node in zip(self.graphs.values(), trace[2 + len(self.labelled) :].tolist()):
+            if node >= 0 and before != NEVER:  # take back what was told before
+                heapq.heappush(graph["known"], (before, node, -1))
+            if node >= 0 and is_fraud:
+                heapq.heappush(graph["known"], (moment, node, 1))
+        return True
+
+    # --- keeping it ---------------------------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """Return the state as an archive of plain arrays for `from_bytes`. It holds pseudonyms: keep it encrypted."""
+        arrays: dict[str, np.ndarray] = {}
+        for name, known in self.codes.items():
+            arrays[f"codes/{name}"] = np.array(list(known))
+        for k, log in enumerate(self.logs):
+            log.close_gaps()
+            n = len(log.entities)
+            arrays[f"log{k}/entities"] = np.array(list(log.entities), np.int64).reshape(n, -1)
+            for part in ("offset", "length", "room"):
+                arrays[f"log{k}/{part}"] = getattr(log, part)[:n]
+            arrays[f"log{k}/pool"], arrays[f"log{k}/number"] = log.pool[: log.used], log.number[: log.used]
+        for k, (names, graph) in enumerate(self.graphs.items()):
+            for part in ("parent", "seen", "members", "frauds"):
+                arrays[f"graph{k}/{part}"] = graph[part][: graph["size"]]
+            arrays[f"graph{k}/known"] = np.array(graph["known"], np.int64).reshape(-1, 3)
+            for c, name in enumerate(names):
+                arrays[f"graph{k}/nodes{c}"] = np.array(list(graph["nodes"][name].items()), np.int64).reshape(-1, 2)
+        arrays["recent/id"] = np.array(list(self.recent))
+        arrays["recent/number"] = np.array(list(self.recent.values()), np.int64)
+        arrays["recent/traces"] = self.traces[: self.count - self.first]
+        if unsafe := [name for name, values in arrays.items() if values.dtype.kind not in "iufbU"]:
+            raise InputError(
+                f"{self.where}: ids must be all text or all integers to be kept; found others in {unsafe[0]}"
+            )
+        last = None if self.last is None else [self.last[0], _plain(self.last[1])]
+        facts = {
+            "format": FORMAT,
+            "features": self.features.to_dict(),
+            "label_horizon": self.label_horizon,
+            "count": self.count,
+            "first": self.first,
+            "last": last,
+        }
+        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> OnlineState:
+        """Return the state that `to_bytes` wrote. No code is loaded with it.
+
+        Raises
+        ------
+        InputError : the bytes are damaged, or written by another version.
+        """
+        from fraudlab.features.featureset import FeatureSet
+
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            facts = json.loads(arrays["facts"].tobytes())
+        except (ValueError, OSError, KeyError, EOFError) as error:
+            raise InputError(f"online state: must be what to_bytes() wrote; found {type(error).__name__}") from None
+        except Exception as error:  # zipfile's and zlib's own
+            raise InputError(f"online state: must be undamaged; found {type(error).__name__}; restore a copy") from None
+        if facts["format"] != FORMAT:
+            raise InputError(f"online state: must be of format {FORMAT}; found {facts['format']}; learn it anew")
+        state = cls(FeatureSet.from_dict(facts["features"]), facts["label_horizon"])
+        state.count, state.first = facts["count"], facts["first"]
+        state.last = None if facts["last"] is None else (facts["last"][0], facts["last"][1])
+        for name, values in arrays.items():
+            if name.startswith("codes/"):
+                state.codes[name.removeprefix("codes/")] = {value: k for k, value in enumerate(values.tolist())}
+        largest = max((len(known) for known in state.codes.values()), default=0)
+        state._tables = np.zeros(max(1024, 2 * largest), np.int64)
+        for k, log in enumerate(state.logs):
+            keys = arrays[f"log{k}/entities"]
+            named = keys[:, 0].tolist() if len(log.by) == 1 else map(tuple, keys.tolist())
+            log.entities = {key: number for number, key in enumerate(named)}
+            for part in ("offset", "length", "room"):
+                setattr(log, part, arrays[f"log{k}/{part}"].copy())
+            log.used = len(arrays[f"log{k}/pool"])
+            log.pool, log.number = arrays[f"log{k}/pool"], arrays[f"log{k}/number"]
+            log._make_pool(max(1024, 2 * log.used))
+        for k, (names, graph) in enumerate(state.graphs.items()):
+            for part in ("parent", "seen", "members", "frauds"):
+                graph[part] = arrays[f"graph{k}/{part}"].copy()
+            graph["size"] = graph["parent"].size
+            graph["known"] = [tuple(row) for row in arrays[f"graph{k}/known"].tolist()]
+            graph["nodes"] = {name: dict(arrays[f"graph{k}/nodes{c}"].tolist()) for c, name in enumerate(names)}
+        state.recent = dict(zip(arrays["recent/id"].tolist(), arrays["recent/number"].tolist()))
+        state.traces = arrays["recent/traces"].copy()
+        return state
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _empty_graph() -> dict[str, Any]:
+    return {
+        "parent": np.zeros(0, np.int64),
+        "seen": np.zeros(0, bool),
+        "members": np.zeros(0, np.int64),
+        "frauds": np.zeros(0, np.int64),
+        "size": 0,
+        "nodes": {},
+        "known": [],
+    }
+
+
+def _take_graph(graph: dict[str, Any], source: engine.Source, names: tuple[str, ...], codes: Mapping) -> engine.Graph:
+    """Take over the graph of a history; return it."""
+    grown = engine.Graph(source, names)
+    for part in ("parent", "seen", "members", "frauds"):
+        graph[part] = getattr(grown, part)
+    graph["size"] = grown.parent.size
+    for name, offset in zip(names, grown.offsets):
+        graph["nodes"][name] = {code: offset + code for code in codes[name].values()}
+    graph["known"] = [(int(grown.known[row]), int(grown.where[row]), 1) for row in grown.later if grown.where[row] >= 0]
+    heapq.heapify(graph["known"])
+    return grown
+
+
+def _node(graph: dict[str, Any], name: str, code: int, remember: bool) -> int:
+    """Return the node of a value, -1 when it is missing; a new one is added to the graph, or counted as -2."""
+    if code < 0:
+        return -1
+    nodes = graph["nodes"].setdefault(name, {})
+    if code not in nodes:
+        if not remember:
+            return -2
+        node = nodes[code] = graph["size"]
+        graph["size"] += 1
+        if node >= graph["parent"].size:
+            for part in ("parent", "seen", "members", "frauds"):
+                old = graph[part]
+                graph[part] = np.concatenate((old, np.zeros(max(1024, old.size), old.dtype)))
+        graph["parent"][node] = node
+    return nodes[code]
+
+
+def _look(graph: dict[str, Any], nodes: np.ndarray, now: int) -> tuple[int, int, int]:
+    """Return what `links.link` would, without joining anything; node -2 is one not met before."""
+    roots = {int(links.root_of(graph["parent"], node)) for node in nodes if node >= 0}
+    newcomer = int(nodes[0] == -2 or (nodes[0] >= 0 and not graph["seen"][nodes[0]]))
+    members = sum(int(graph["members"][root]) for root in roots) + newcomer
+    frauds = sum(int(graph["frauds"][root]) for root in roots)
+    for moment, node, by in graph["known"]:
+        frauds += by if moment <= now and links.root_of(graph["parent"], node) in roots else 0
+    return members, frauds, -1
