@@ -10,12 +10,12 @@ export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook bench-features lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "First time? 'make run' sets everything up and does the whole job on demo data."
 
@@ -58,6 +58,9 @@ lint: setup ## check floors, style and format; fix what can be fixed
 handbook: setup ## the published transactions: our figures beside the book's (DATA=path/to/handbook.parquet)
 	@test -n "$(DATA)" || { echo "make handbook needs the published transactions: make handbook DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
 	@$(BIN)/python benchmarks/handbook.py --data "$(DATA)"
+
+bench-features: setup ## the feature engine beside Polars, DuckDB and pandas, some minutes (DATA=path/to/handbook.parquet)
+	@$(BIN)/python benchmarks/features.py $(if $(DATA),--data "$(DATA)")
 
 lab: setup ## open JupyterLab on the notebooks
 	@$(BIN)/fraudlab lab

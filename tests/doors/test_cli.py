@@ -51,6 +51,8 @@ def test_help_is_quick_and_names_the_first_step() -> None:
         (["retrain", "--config", "configs/handbook.toml", "--set", "dataset.path=nowhere.parquet"], "no file at"),
         (["config", "check", "--set", "model.kind=magic"], "key 'model.kind'"),
         (["features", "show", "card-v9"], "did you mean 'card-v1'?"),
+        (["features", "audit"], "vault: no data set 'demo'; the vault is empty; run `fraudlab ingest` first"),
+        (["features", "audit", "--set", "features.set=card-v9"], "did you mean 'card-v1'?"),
         (["report", "none-such"], "no run 'none-such'"),
         (["describe", "none-such"], "none-such"),
         (["notebook", "notebooks/02_explore.ipynb", "--out", "x.ipynb", "-p", "confg=x"], "did you mean 'config'?"),
@@ -151,6 +153,24 @@ def test_features_show_as_json() -> None:
     rows = json.loads(fraudlab("features", "show", "handbook", "--json").stdout)
     assert len(rows) == 15
     assert all(row["meaning"] for row in rows)
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("clean", 0), ("not judged", 0), ("leaks", 1)])
+def test_features_audit_says_what_leaks_and_exits_1(verdict: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fraudlab import recipe
+
+    row = {"column": "a", "cuts": 5, "rows": 1200, "moved": 0, "rewriting": "", "meaning": "No value moved."}
+    other = row | {"column": "b", "verdict": verdict, "moved": 17, "meaning": "It means this."}
+    table = pd.DataFrame([row | {"verdict": "clean"}, other])
+    monkeypatch.setattr(recipe, "leakage_table", lambda *_, **__: table)
+    result = CliRunner().invoke(app, ["features", "audit", "--config", str(ROOT / "configs" / "demo.toml")])
+    assert result.exit_code == code
+    assert ("b: It means this." in result.output) == (verdict != "clean")
+    counts = [int(verdict == said) + (said == "clean") for said in ("clean", "leaks", "not judged")]
+    assert f"2 features: {counts[0]} clean, {counts[1]} leaking, {counts[2]} not judged, over 1,200 " in result.output
+    result = CliRunner().invoke(app, ["features", "audit", "--json", "-c", str(ROOT / "configs" / "demo.toml")])
+    assert result.exit_code == code
+    assert json.loads(result.stdout)[1]["verdict"] == verdict
 
 
 def test_empty_projects_say_what_to_do_next(tmp_path: Path) -> None:

@@ -103,6 +103,27 @@ def test_the_packaged_model_scores_what_was_evaluated(finished: tuple[workflow.R
     assert counted.reindex(told.index).tolist() == told.tolist()
 
 
+def test_the_features_were_checked_before_training_and_the_report_says_so(
+    finished: tuple[workflow.Run, list[dict]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from fraudlab.cli import app
+
+    run, _ = finished
+    checks = run.load_json("checks")
+    assert [check["code"] for check in checks] == ["FL001", "FL002", "FL003"]
+    assert checks[0]["result"] == "passed"
+    assert run.load_table("leakage")["verdict"].eq("clean").all()
+    assert len(run.load_table("time_consistency")) == len(run.load_table("leakage"))
+    assert run.load_table("stability")["feature"].nunique() == len(run.load_table("leakage"))
+    assert checks[0]["sentence"] in run.report.read_text(encoding="utf-8")
+    monkeypatch.setenv("FRAUDLAB_HOME", str(run.workspace.root))
+    result = CliRunner().invoke(app, ["features", "audit", "--config", str(DEMO), "--rows", "2000", "--cuts", "2"])
+    assert result.exit_code == 0, result.output
+    assert "38 features: 38 clean, 0 leaking, 0 not judged, over" in result.output
+
+
 def test_asking_again_reuses_the_run(finished: tuple[workflow.Run, list[dict]]) -> None:
     run, _ = finished
     events: list[dict] = []

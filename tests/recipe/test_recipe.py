@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fraudlab import recipe, training
+from fraudlab.checks import Finding
 from fraudlab.config import GateConfig, RunConfig, Workspace, load_config
 from fraudlab.datasets import ingest
 from fraudlab.schema import InputError
@@ -162,3 +164,44 @@ def test_example_alerts_name_nobody(one) -> None:
     known = {value for name in ids for value in prepared.transactions[name].dropna().unique()}
     assert not [value for value in known if value in text]
     assert recipe.alerts_table(alerts)["case"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_the_audit_looks_at_nothing_from_the_test_on(one) -> None:
+    config, prepared, _ = one
+    found = recipe.audit_features(prepared, config, rows=2000)
+    assert found["leakage"].result == "passed", found["leakage"].sentence
+    assert found["leakage"].table["column"].tolist() == list(prepared.feature_set.columns)
+    assert [finding.code for finding in found.values()] == ["FL001", "FL002", "FL003"]
+    rng = np.random.default_rng(0)
+    late = (prepared.transactions["event_time"] >= prepared.fold.test_start).to_numpy()
+    spoilt = dataclasses.replace(
+        prepared,
+        transactions=prepared.transactions.assign(
+            amount=np.where(late, rng.random(late.size), prepared.transactions["amount"]),
+            is_fraud=prepared.transactions["is_fraud"].mask(late, pd.NA),
+        ),
+        features=prepared.features.mask(pd.Series(late), axis=0),
+    )
+    again = recipe.audit_features(spoilt, config, rows=2000)
+    for name, finding in found.items():
+        pd.testing.assert_frame_equal(finding.table, again[name].table, obj=name)
+    watched = recipe.features_to_watch(found, prepared)
+    assert sorted(watched["feature"]) == sorted(prepared.feature_set.columns)
+    assert watched["label"].notna().all()
+
+
+def test_a_feature_that_sees_the_future_stops_the_run_with_a_sentence(one) -> None:
+    nothing = pd.DataFrame()
+    seen = "1 of 38 features sees the future: amount."
+    found = {
+        "leakage": Finding("FL001", "Features see only the past", "stops the run", "failed", seen, nothing),
+        "stability": Finding("FL003", "Values stay", "informs", "failed", "1 of 38 features changed.", nothing),
+    }
+    with pytest.raises(InputError) as refusal:
+        recipe.check_features(found)
+    assert str(refusal.value) == (
+        "FL001 features see only the past: 1 of 38 features sees the future: amount. Nothing was trained; take them "
+        "out or mend them, `fraudlab features audit` says what each one reads"
+    )
+    found["leakage"] = dataclasses.replace(found["leakage"], result="not applicable")
+    recipe.check_features(found)

@@ -323,6 +323,52 @@ def _alerts(rng: np.random.Generator) -> list[dict[str, Any]]:
     return alerts
 
 
+def _audited(rng: np.random.Generator) -> tuple[dict[str, pd.DataFrame], list[dict[str, str]]]:
+    """The checks of the features: all clean, one that fades, one whose values changed."""
+    first, last = rng.uniform(0.6, 0.8, len(FEATURES)), rng.uniform(0.55, 0.75, len(FEATURES))
+    alone = pd.DataFrame(
+        {
+            "feature": list(FEATURES),
+            "verdict": ["lasts", "lasts", "fades", *["lasts"] * 6, "not applicable"],
+            "auc_first": first,
+            "low_first": first - 0.05,
+            "high_first": first + 0.05,
+            "auc_last": last,
+            "low_last": last - 0.05,
+            "high_last": last + 0.05,
+            "n_first": 18_000,
+            "frauds_first": 190,
+            "n_last": 18_400,
+            "frauds_last": 202,
+            "note": ["", *[""] * 8, "not applicable: alone it does not tell fraud in either period"],
+        }
+    )
+    alone.loc[9, list(alone.columns[2:8])] = np.nan
+    weeks = pd.MultiIndex.from_product([list(FEATURES), range(1, 9)], names=["feature", "period"]).to_frame(index=False)
+    psi = rng.uniform(0, 0.05, len(weeks)) + 0.05 * weeks["period"] * (weeks["feature"] == "customer_id__since_last")
+    drift = weeks.assign(n=4_500, psi=psi, reading=np.where(psi > 0.25, "changed", "stable"), note="")
+    clean = pd.DataFrame(
+        {
+            "column": list(FEATURES),
+            "verdict": "clean",
+            "cuts": 5,
+            "rows": 18_825,
+            "moved": 0,
+            "rewriting": "",
+            "meaning": "No value moved: it sees only the past.",
+        }
+    )
+    checks = [
+        {"code": code, "title": title, "severity": severity, "result": result, "sentence": sentence}
+        for code, title, severity, result, sentence in (
+            ("FL001", "Features see only the past", "stops the run", "passed", "No value of 10 features moved."),
+            ("FL002", "Each feature alone still tells frauds later", "informs", "passed", "All 9 features still do."),
+            ("FL003", "The values of the features stay as they were", "informs", "not applicable", "Too few rows."),
+        )
+    ]
+    return {"leakage": clean, "time_consistency": alone, "stability": drift}, checks
+
+
 def write_evidence(run: Path, seed: int = 0) -> Path:
     """Write `run`/evidence and return `run`."""
     folder = run / "evidence"
@@ -332,6 +378,7 @@ def write_evidence(run: Path, seed: int = 0) -> Path:
     daily = _daily(frame)
     roc, pr = _curves(frame)
     importance, dependence, described = _explanations(rng)
+    audited, checks = _audited(np.random.default_rng(seed + 1))
     days = pd.date_range("2026-01-01", periods=181, freq="D")
     transactions = (
         520 + 90 * np.sin(np.arange(181) / 7 * 2 * np.pi) + np.arange(181) * 0.6 + rng.normal(0, 25, 181)
@@ -373,6 +420,7 @@ def write_evidence(run: Path, seed: int = 0) -> Path:
         "tiers": _tiers(frame),
         "importance": importance,
         "dependence": dependence,
+        **audited,
     }
     documents: dict[str, Any] = {
         "run": {
@@ -465,6 +513,7 @@ def write_evidence(run: Path, seed: int = 0) -> Path:
             for name, label in MODELS.items()
         ],
         "alerts": _alerts(rng),
+        "checks": checks,
         "decision": {
             "decision": "promoted",
             "reasons": ["AUC ROC on the test part: 0.891 (>= 0.600)", "frauds in the training window: 392 (>= 20)"],

@@ -192,7 +192,7 @@ def test_hostile_text_in_the_evidence_is_shown_not_run(copy, tmp_path):
 def test_sections_stand_in_order_and_in_the_contents(page):
     ids = [attrs["id"] for _, attrs in page.all("section")]
     assert ids == [
-        *("summary", "purpose", "data", "privacy", "method", "features", "performance", "ranking", "money"),
+        *("summary", "purpose", "data", "privacy", "method", "features", "audit", "performance", "ranking", "money"),
         *("calibration", "tiers", "explanation", "limitations", "reproduce", "sign-off"),
     ]
     assert [attrs["href"][1:] for _, attrs in page.all("a")][1:] == ids
@@ -314,6 +314,42 @@ def test_evidence_without_short_names_and_kinds_falls_back_to_meanings(copy):
     said = section_text(copy, sections.results.explanation)
     assert "Amount against this customer's own amounts over 90 days | customer_id__amount__zscore__90d" in said
     assert "above 0.1667" in section_text(copy, sections.results.method)
+
+
+def test_audit_prints_checks_and_the_features_to_look_at_first(page, run):
+    said = page.text["audit"]
+    for check in json.loads((run / "evidence" / "checks.json").read_text()):
+        assert f"{check['code']} {check['title']} {check['severity']} {check['result']} {check['sentence']}" in said
+    assert "Features that are not clean" not in said
+    assert "the first half (18,000 payments, 190 frauds) and was judged on the second (18,400 payments, 202" in said
+    drift = table(run, "stability").groupby("feature")["psi"].max()
+    alone = table(run, "time_consistency").set_index("feature")
+    places = {name: said.index(f" {name} {alone.loc[name, 'verdict']} ") for name in alone.index}
+    for name, place in places.items():
+        row, here = alone.loc[name], said[place : place + 200]
+        for value, low, high in ((row[f"{n}_{when}"] for n in ("auc", "low", "high")) for when in ("first", "last")):
+            shown = "–" if pd.isna(value) else f"{value:.3f} {low:.3f} to {high:.3f}"
+            assert f" {shown} " in here
+        assert f" {drift[name]:.3f}" in here
+    ordered = sorted(places, key=places.get)
+    assert ordered[0] == alone.index[alone["verdict"] == "fades"][0]
+    assert ordered[1] == "customer_id__since_last"  # it drifts most
+
+
+def test_audit_tables_a_leak_and_hides_small_counts(copy):
+    leaking = pd.read_csv(copy / "leakage.csv", keep_default_na=False)
+    leaking.loc[0, ["verdict", "moved", "rewriting", "meaning"]] = ["leaks", 4, "later rows added", "It sees more."]
+    leaking.to_csv(copy / "leakage.csv", index=False)
+    checks = json.loads((copy / "checks.json").read_text())
+    checks[0] |= {"result": "failed", "sentence": "1 of 10 features sees the future."}
+    (copy / "checks.json").write_text(json.dumps(checks))
+    early = pd.read_csv(copy / "time_consistency.csv").assign(frauds_first=7)
+    early.to_csv(copy / "time_consistency.csv", index=False)
+    said = section_text(copy, sections.results.audit)
+    assert "Features that are not clean" in said
+    assert "customer_id__amount__zscore__90d | leaks | fewer than 10 | It sees more." in said
+    assert "18,000 payments, fewer than 10 frauds" in said
+    assert "Check FL001 failed: 1 of 10 features sees the future." in sections.found_limitations(read_evidence(copy))
 
 
 def test_performance_prints_every_value_of_the_metric_table(page, run):
@@ -461,6 +497,10 @@ OPTIONAL = {
     "importance.csv": "explanation",
     "dependence.csv": "explanation",
     "alerts.json": "explanation",
+    "checks.json": "audit",
+    "leakage.csv": "audit",
+    "time_consistency.csv": "audit",
+    "stability.csv": "audit",
 }
 
 
@@ -478,6 +518,7 @@ def test_empty_optional_tables_are_no_failure(copy, tmp_path):
         if file.endswith(".csv"):
             pd.read_csv(copy / file).iloc[:0].to_csv(copy / file, index=False)
     (copy / "alerts.json").write_text("[]")
+    (copy / "checks.json").write_text("[]")
     page = Page(build_report(copy.parent, tmp_path / "r.html").read_text(encoding="utf-8"))
     alts = " ".join(attrs["alt"] for _, attrs in page.all("img"))
     assert "There is no cost table to draw." in alts

@@ -6,6 +6,7 @@
 The numba kernels are loaded with the first `compute`, not with this package.
 """
 
+from fraudlab.features.audit import audit_leakage, stability, time_consistency
 from fraudlab.features.featureset import FeatureSet
 from fraudlab.features.statistics import (
     cents,
@@ -56,6 +57,7 @@ from fraudlab.features.statistics import (
 
 __all__ = [
     "FeatureSet",
+    "audit_leakage",
     "cents",
     "count",
     "decayed_count",
@@ -91,8 +93,10 @@ __all__ = [
     "since_fraud",
     "since_last",
     "speed",
+    "stability",
     "std",
     "std_gap",
+    "time_consistency",
     "total",
     "usual_distance",
     "usual_hour",

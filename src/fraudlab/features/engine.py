@@ -17,7 +17,7 @@ import pandas as pd
 from fraudlab.features.kernels import jit, links, program, windows
 from fraudlab.features.kernels import source as scan
 from fraudlab.features.kernels.labels import NEVER
-from fraudlab.features.plan import FRAUD, Plan, plan
+from fraudlab.features.plan import BITS, FRAUD, Plan, Where, plan
 from fraudlab.features.specs import CurrentSpec, LinkSpec
 from fraudlab.schema import InputError, require_columns
 
@@ -65,7 +65,7 @@ class Source:
         """Return a column's values as codes 0..n-1 (-1 where missing) and the n values, or just n for integers."""
         return self.once(("codes", name), lambda: self._codes(name))
 
-    def chosen(self, value: tuple | None, where: tuple | None) -> Array:
+    def chosen(self, value: tuple | None, where: Where | None) -> Array:
         """Return which rows a statistic uses: those that have the word `value` and meet the condition `where`."""
         met = None if where is None else self.once(("where", where), lambda: self._meets(where))
         if value is None:
@@ -91,7 +91,8 @@ class Source:
         """Return a function that gives one word of some rows, as int64 or float64."""
         what = key[0]
         if what == "flags":
-            masks = [self.labels()[1] if bit == FRAUD else self.chosen(*bit) for bit in bits]
+            mine = bits[BITS * key[1] : BITS * (key[1] + 1)]
+            masks = [self.labels()[1] if bit == FRAUD else self.chosen(*bit) for bit in mine]
             return lambda rows: sum(mask[rows].astype(np.int64) << k for k, mask in enumerate(masks))
         if what == "number":
             if key[1] in ("latitude", "longitude"):
@@ -204,8 +205,8 @@ class Source:
             groups = len(pairs) - none.size
         return code.astype(np.int32, copy=False), groups
 
-    def _meets(self, where: tuple) -> Array:
-        column, operator, wanted = where
+    def _meets(self, where: Where) -> Array:
+        column, operator, wanted, _ = where
         dtype = self.frame[column].dtype
         numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
         if numeric == isinstance(wanted, str | bool):

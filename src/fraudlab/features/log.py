@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fraudlab.features.plan import FRAUD, plan
+from fraudlab.features.plan import BITS, FRAUD, plan
 from fraudlab.features.specs import PLACE, PastSpec, WindowSpec
 
 FIRST_ROWS = 4  # room of a new entity
@@ -32,8 +32,9 @@ class Log:
         placed = past & {"distance", "speed"}
         self.place = [words.index(("number", name)) for name in PLACE] if placed else []
         self.known = words.index(("known",)) if ("known",) in words else -1
-        self.flags = words.index(("flags",)) if self.plan.bits else -1
-        self.fraud = self.plan.bits.index(FRAUD) if FRAUD in self.plan.bits else -1
+        number, bit = divmod(self.plan.bits.index(FRAUD), BITS) if FRAUD in self.plan.bits else (0, 0)
+        self.fraud_word = words.index(("flags", number)) if FRAUD in self.plan.bits else -1
+        self.fraud = np.int64(1) << bit
         self.carries = [words.index(("carry", k)) for k in range(self.plan.carries)]
         self.entities: dict[Any, int] = {}
         self.offset, self.length, self.room = (np.zeros(0, np.int64) for _ in range(3))

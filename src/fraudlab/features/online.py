@@ -22,7 +22,7 @@ from fraudlab.features import engine
 from fraudlab.features.kernels import links, program
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.log import Log
-from fraudlab.features.plan import FRAUD
+from fraudlab.features.plan import BITS, FRAUD
 from fraudlab.features.specs import PLACE, LinkSpec, parse_duration
 from fraudlab.schema import InputError, require_columns
 
@@ -80,7 +80,7 @@ class Payment:
             return False
         if condition is None:
             return True
-        column, operator, wanted = condition
+        column, operator, wanted = condition[:3]
         found = self.given[column]
         if found is None or found is pd.NA or found != found:
             return False
@@ -336,10 +336,10 @@ class OnlineState:
                 self._words[k] = now.clock(key[0])
         met = {bit: now.meets(*bit) for bit in self._bits}
         for log in self.logs:
-            if log.flags >= 0:
-                self._words[log.pick[log.flags]] = sum(
-                    met[bit] << k for k, bit in enumerate(log.plan.bits) if bit != FRAUD
-                )
+            for k, key in enumerate(log.plan.words):
+                if key[0] == "flags":
+                    mine = log.plan.bits[BITS * key[1] : BITS * (key[1] + 1)]
+                    self._words[log.pick[k]] = sum(met[bit] << b for b, bit in enumerate(mine) if bit != FRAUD)
 
     def _run(self, log: Log, now: Payment, coded: Mapping[str, int], remember: bool) -> int:
         """Write one log's columns of the payment; return its entity there, -1 without one."""
@@ -427,8 +427,8 @@ class OnlineState:
             k = a + int(np.searchsorted(log.number[a : a + n], number))
             if k < a + n and log.number[k] == number:
                 log.pool[k, log.known] = max(moment, int(log.pool[k, 0]))
-                log.pool[k, log.flags] &= ~(1 << log.fraud)
-                log.pool[k, log.flags] |= int(is_fraud) << log.fraud
+                log.pool[k, log.fraud_word] &= ~log.fraud
+                log.pool[k, log.fraud_word] |= log.fraud if is_fraud else 0
         for graph, node in zip(self.graphs.values(), trace[2 + len(self.labelled) :].tolist()):
             if node >= 0 and before != NEVER:  # take back what was told before
                 heapq.heappush(graph["known"], (before, node, -1))

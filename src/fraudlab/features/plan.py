@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fraudlab.features.kernels import places, program, windows
 from fraudlab.features.specs import PLACE, PastSpec, Span, WindowSpec
 
 FRAUD = "fraud"  # the bit of a row's label, beside the bits of conditions
+BITS = 60  # of a flags word
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 _TALLIES = {
     "distinct": windows.DISTINCT,
@@ -33,15 +34,24 @@ _CLOCK = {
 _LATEST_FIRST = {"since_fraud": 0, "since_first_fraud": 1}
 
 
+class Where(NamedTuple):
+    """A condition, with the kind of what it compares with: 1 and True are equal and yet not the same condition."""
+
+    column: str
+    operator: str
+    wanted: str | int | float | bool
+    kind: str
+
+
 @dataclass
 class Plan:
     """What the kernels are to do for the specs of one entity.
 
     Attributes
     ----------
-    words : keys of a row's words: ("time",), ("flags",), ("number", column), ("code", column), ("known",),
+    words : keys of a row's words: ("time",), ("flags", k), ("number", column), ("code", column), ("known",),
         ("local", zone), ("carry", k).
-    bits : (value, where) of each condition, see `bit`, or FRAUD.
+    bits : (value, Where) of each condition, see `_Planner.bit`, or FRAUD; `BITS` to a flags word.
     columns : how many columns come out; block rows beyond them are sums to carry on.
     """
 
@@ -55,9 +65,8 @@ class Plan:
 
     @property
     def shape(self) -> np.ndarray:
-        """The rows of scratch, slots and block, and the word of the flags (any when there are none)."""
-        flags = self.words.index(("flags",)) if self.bits else 0
-        return np.array([self.slots, self.columns + self.carries, flags])
+        """The rows of scratch: slots and block."""
+        return np.array([self.slots, self.columns + self.carries])
 
 
 class _Planner:
@@ -84,13 +93,15 @@ class _Planner:
         """
         if value is not None and not self.may_miss(value):
             value = None
-        return -1 if value is None and where is None else self.flag((value, where))
+        if value is None and where is None:
+            return -1
+        return self.flag((value, where and Where(*where, type(where[2]).__name__)))
 
     def flag(self, key: Hashable) -> int:
-        self.word("flags")
         if key not in self.plan.bits:
             self.plan.bits.append(key)
-        return self.plan.bits.index(key)
+        number, bit = divmod(self.plan.bits.index(key), BITS)
+        return 64 * self.word("flags", number) + bit
 
     def add(self, op: int, target: int, params: Sequence[float] = (), **given: int) -> None:
         names = ("lo", "hi", "value", "bit", "counts", "a", "b", "c", "d")

@@ -469,7 +469,17 @@ def _is_number(given: object) -> bool:
 
 
 def _tuple(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+    """Return the names as a tuple; what is no sequence is left to the checks that follow, as the only one of it."""
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+
+
+# What a spec cannot do without, beside what its statistic asks for.
+NEEDED = {
+    "window": ("statistic", "by", "window"),
+    "past": ("statistic", "by"),
+    "link": ("statistic", "value", "through"),
+    "current": ("statistic",),
+}
 
 
 def spec_to_dict(spec: Spec) -> dict[str, Any]:
@@ -494,10 +504,6 @@ def spec_from_dict(plain: Mapping[str, Any]) -> Spec:
             raise InputError(
                 f"features: unknown parameter '{parameter}' of a {name} spec; {did_you_mean(parameter, known)}"
             )
-    if missing := [
-        parameter
-        for parameter in ("statistic", *(name for name in ("by", "through") if name in known))
-        if parameter not in given
-    ]:
+    if missing := [parameter for parameter in NEEDED[name] if parameter not in given]:
         raise InputError(f"features: a {name} spec must give {' and '.join(missing)}; found none; add it")
     return _KINDS[name](**{key: tuple(item) if isinstance(item, list) else item for key, item in given.items()})

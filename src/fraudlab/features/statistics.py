@@ -337,12 +337,7 @@ def share(
 
 
 def mean_gap(
-    by: Names,
-    window: Names,
-    *,
-    delay: str | None = None,
-    include_current: bool = False,
-    last: int | None = None,
+    by: Names, window: Names, *, delay: str | None = None, include_current: bool = False, last: int | None = None
 ) -> WindowSpec:
     """Give the mean number of days from one row of each window to the next; NaN below two rows.
 
@@ -352,12 +347,7 @@ def mean_gap(
 
 
 def std_gap(
-    by: Names,
-    window: Names,
-    *,
-    delay: str | None = None,
-    include_current: bool = False,
-    last: int | None = None,
+    by: Names, window: Names, *, delay: str | None = None, include_current: bool = False, last: int | None = None
 ) -> WindowSpec:
     """Give the standard deviation of the days from one row of each window to the next; NaN below three rows.
 
@@ -399,12 +389,7 @@ def hour_spread(
 
 
 def hour_shift(
-    by: Names,
-    window: Names,
-    *,
-    delay: str | None = None,
-    last: int | None = None,
-    zone: str | None = None,
+    by: Names, window: Names, *, delay: str | None = None, last: int | None = None, zone: str | None = None
 ) -> WindowSpec:
     """Give how many hours the row lies from the usual hour of its history in each window, 0 to 12.
 
@@ -413,13 +398,7 @@ def hour_shift(
     return WindowSpec("hour_shift", by, window, delay=delay, last=last, zone=zone)
 
 
-def usual_distance(
-    by: Names,
-    window: Names,
-    *,
-    delay: str | None = None,
-    last: int | None = None,
-) -> WindowSpec:
+def usual_distance(by: Names, window: Names, *, delay: str | None = None, last: int | None = None) -> WindowSpec:
     """Give the km from the middle of the history's places in each window; NaN without one, or without a place now.
 
     Parameters as in `total`.
@@ -427,13 +406,7 @@ def usual_distance(
     return WindowSpec("usual_distance", by, window, delay=delay, last=last)
 
 
-def frauds(
-    by: Names,
-    window: Names,
-    *,
-    delay: str | None = None,
-    last: int | None = None,
-) -> WindowSpec:
+def frauds(by: Names, window: Names, *, delay: str | None = None, last: int | None = None) -> WindowSpec:
     """Count the payments of each window that are known to be fraud at t; 0 when none is. Parameters as in `count`.
 
     A label is known from the later of label_time and event_time on; one that becomes known at exactly t counts when
@@ -442,12 +415,7 @@ def frauds(
     return WindowSpec("frauds", by, window, delay=delay, last=last)
 
 
-def labelled(
-    by: Names,
-    window: Names,
-    *,
-    delay: str | None = None,
-) -> WindowSpec:
+def labelled(by: Names, window: Names, *, delay: str | None = None) -> WindowSpec:
     """Count the payments of each window whose label is known at t; 0 when none is. Parameters as in `count`."""
     return WindowSpec("labelled", by, window, delay=delay)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,9 @@ def kernel(function: Callable) -> Callable:
     written first; where none can, it is compiled once per process.
     """
     try:
-        compiled = numba.njit(cache=True, nogil=True)(function)
+        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
     _drop_stale(compiled.stats.cache_path, function.__name__)
     return compiled
 
@@ -33,8 +34,9 @@ def _drop_stale(folder: str, name: str) -> None:
     """
     newest = max(source.stat().st_mtime for source in Path(__file__).parent.glob("*.py"))
     for index in Path(folder).glob(f"*.{name}-*.nbi"):
-        if index.stat().st_mtime < newest:
-            index.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may be quicker
+            if index.stat().st_mtime < newest:
+                index.unlink()
 
 
 def threads() -> int:
@@ -50,6 +52,6 @@ def announce_compilation(entry: Callable) -> None:
     _told = True
     folder = getattr(getattr(entry, "stats", None), "cache_path", None)
     if folder is None:
-        _log.warning("Compiling the feature kernels: ten seconds in every run, until NUMBA_CACHE_DIR can be written.")
+        _log.warning("Compiling the feature kernels: half a minute in every run, until NUMBA_CACHE_DIR can be written.")
     elif not any(Path(folder).glob(f"*.{entry.__name__}-*.nbi")):
-        _log.warning("Compiling the feature kernels: about ten seconds, once; later runs take them from the cache.")
+        _log.warning("Compiling the feature kernels: about half a minute, once; later runs take them from the cache.")

@@ -49,7 +49,7 @@ def run(ops, params, packed, rows, ends, begin, end, capacity, start, shift, sha
     ops, params : one row per operation, integers and numbers. packed : (rows, words), what is known of each row: time,
     then flags, values, codes, label times. rows, ends : the groups' rows in `packed`. capacity : rows of scratch, at
     least those of the largest group. start : the first row of a group to be written, `shift` rows higher in the result
-    than in `packed`. shape : (slots, block rows, which word holds the flags). tables : zeros, all zeros again
+    than in `packed`. shape : (slots, block rows). tables : zeros, all zeros again
     afterwards. The result is `out64` or `out32`; the other one has no rows.
     """
     width = packed.shape[1]
@@ -68,12 +68,15 @@ def run(ops, params, packed, rows, ends, begin, end, capacity, start, shift, sha
         m = ends[h] - a
         ip = ends[g : h + 1] - a
         gather(packed, rows[a : a + m], words)
-        flags = words[shape[2], :m]
         time = words[0, :m]
         for k in range(ops.shape[0]):
             o = ops[k]
             p = params[k]
             op, to, bit = o[0], o[1], o[5]
+            # A condition is a bit of a word: 64 * word + bit, or -1 for none.
+            flags = words[max(bit, 0) >> 6, :m]
+            if bit >= 0:
+                bit &= 63
             # What most operations look at; those that do not, get any row of it.
             lo = slots[o[2], :m]
             hi = slots[o[3], :m]

@@ -1,0 +1,331 @@
+"""The compiled parts one by one: 128-bit sums against Python's integers, trees against lists, the cache's care."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from bisect import bisect_left
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fraudlab.features.kernels import jit, source, sums, windows
+
+WORD = 2**64
+ALL = np.empty(0, np.int64)  # flags, where every row is chosen
+
+
+def words(number: int) -> tuple[np.uint64, np.uint64]:
+    """Return a signed 128-bit integer as (high, low)."""
+    assert -(2**127) <= number < 2**127
+    return np.uint64((number >> 64) % WORD), np.uint64(number % WORD)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+SIZES = st.one_of(
+    st.integers(-(2**127) + 1, 2**127 - 1),
+    st.integers(-(2**70), 2**70),
+    st.integers(-(2**54), 2**54),
+    # Powers of two and their neighbours: half way between floats, carries, sign changes.
+    st.builds(
+        lambda exponent, low, by, sign: sign * min(max((1 << exponent) + (by << low), 0), 2**127 - 1),
+        st.integers(0, 126),
+        st.integers(0, 126),
+        st.integers(-3, 3),
+        st.sampled_from([1, -1]),
+    ),
+)
+
+
+@given(SIZES)
+@example(0)
+@example(2**127 - 1)
+@example(-(2**127) + 1)
+@example(WORD - 1)
+@example(-WORD)
+@example((2**53 + 1) << 64)
+@example(((2**53 + 1) << 64) + 1)
+@example((2**127 - 1) ^ 1)
+@example(-(((2**53 + 1) << 64) + 1))
+@example((2**63 << 63) + (2**62))
+def test_a_fixed_point_number_becomes_the_nearest_float(number):
+    assert sums.nearest(*words(number)) == float(Fraction(number, WORD))
+
+
+@given(st.integers(0, WORD - 1), st.integers(0, WORD - 1))
+@example(WORD - 1, WORD - 1)
+@example(2**32, 2**32 - 1)
+@example(0, WORD - 1)
+def test_products_have_all_their_digits(a, b):
+    high, low = sums.multiply(np.uint64(a), np.uint64(b))
+    assert int(high) * WORD + int(low) == a * b
+
+
+FLOATS = st.one_of(
+    st.floats(-1e15, 1e15).filter(lambda x: x == 0 or abs(x) >= 2**-12),
+    st.sampled_from([0.01, 0.1, -0.1, 1e15, -1e15, 2**-12, 2.0**53 + 2, -0.0, 2.0**62, -(2.0**62)]),
+)
+
+
+@given(st.lists(st.tuples(FLOATS, st.booleans()), min_size=1, max_size=30), st.data())
+def test_window_sums_are_the_nearest_float_to_the_exact_sum(drawn, data):
+    values = np.array([value for value, _ in drawn])
+    flags = np.array([4 * chosen for _, chosen in drawn], np.int64)
+    lo = data.draw(st.integers(0, len(values)))
+    hi = data.draw(st.integers(lo, len(values)))
+    high, low = np.empty((2, len(values) + 1), np.int64)
+    for bit, chosen in ((2, [value for value, chosen in drawn[lo:hi] if chosen]), (-1, values[lo:hi].tolist())):
+        if abs(sum(map(Fraction, chosen))) < 2**63:
+            sums.running_sums(values, flags, bit, high, low)
+            assert sums.window_sum(high, low, lo, hi) == math.fsum(chosen)
+
+
+def test_a_sum_just_above_half_way_rounds_up():
+    # 2**53 + 1 lies half way between two floats; the last value, far below the leading 64 bits, decides.
+    for values in ([2.0**53, 1.0, 2.0**-12], [-(2.0**53), -1.0, -(2.0**-12)], [2.0**53, 1.0, 0.0]):
+        high, low = np.empty((2, 4), np.int64)
+        sums.running_sums(np.array(values), ALL, -1, high, low)
+        assert sums.window_sum(high, low, 0, 3) == math.fsum(values)
+    assert math.fsum([2.0**53, 1.0, 2.0**-12]) == 2.0**53 + 2
+
+
+def test_running_sums_may_wrap_around():
+    # Four quintillions in all; each window is right, for only its own sum must fit.
+    values = np.array([2.0**62, 2.0**61] * 40 + [0.01, 0.02])
+    high, low = np.empty((2, values.size + 1), np.int64)
+    sums.running_sums(values, ALL, -1, high, low)
+    for lo in range(values.size - 2):
+        assert sums.window_sum(high, low, lo, lo + 1) == values[lo]
+    assert sums.window_sum(high, low, 80, 82) == math.fsum([0.01, 0.02])
+
+
+INTEGERS = st.one_of(
+    st.integers(-(2**52) + 1, 2**52 - 1),
+    st.integers(-1000, 1000),
+    st.sampled_from([0, 1, -1, 2**52 - 1, -(2**52) + 1, 2**51, 10**10, 10**10 + 1, -(10**10)]),
+)
+
+
+def spread_of(values: list[int], lo: int, hi: int) -> float:
+    integers = np.array(values, np.int64)
+    rows = np.empty((5, integers.size + 1), np.int64)
+    sums.running_squares(integers, ALL, -1, rows[:2], rows[2:4], rows[4])
+    assert not rows[4].any()
+    return sums.window_spread(rows[:2], rows[2:4], lo, hi, hi - lo)
+
+
+@given(st.lists(INTEGERS, min_size=2, max_size=20), st.data())
+@example([2**52 - 1, -(2**52) + 1], None)
+@example([2**52 - 1] * 5 + [2**52 - 2], None)
+@example([-(2**52) + 1] * 5 + [-(2**52) + 2], None)
+def test_spreads_are_those_of_the_integers(values, data):
+    lo = data.draw(st.integers(0, len(values) - 2)) if data else 0
+    hi = data.draw(st.integers(lo + 2, len(values))) if data else len(values)
+    of = values[lo:hi]
+    n = len(of)
+    around = Fraction(n * sum(x * x for x in of) - sum(of) ** 2, n * (n - 1))
+    assert spread_of(values, lo, hi) == pytest.approx(math.sqrt(around), rel=1e-14)
+    if len(set(of)) == 1:
+        assert spread_of(values, lo, hi) == 0
+
+
+def test_the_spread_of_many_large_integers_does_not_overflow():
+    n = 100_000
+    for large in (2**52 - 1, -(2**52) + 1):
+        values = [large, large - 1 if large > 0 else large + 1] * (n // 2)
+        assert spread_of(values, 0, n) == pytest.approx(math.sqrt(n / 4 / (n - 1)), rel=1e-14)
+    assert spread_of([2**52 - 1, -(2**52) + 1] * (n // 2), 0, n) == pytest.approx(
+        (2**52 - 1) * math.sqrt(n / (n - 1)), rel=1e-14
+    )
+
+
+def test_values_become_whole_units_and_large_ones_are_set_aside():
+    values = np.array([0.01, -0.01, 57.16, 1 / 3, 0.0, 1e12, -1e12, 45_035_996.27, 45_035_996.28, 7.0])
+    flags = np.array([1] * 9 + [0], np.int64)
+    integers = np.empty(values.size, np.int64)
+    sums.to_integers(values, flags, 0, integers)
+    large = 2**62
+    assert integers.tolist() == [
+        10**6,
+        -(10**6),
+        5_716_000_000,
+        33_333_333,
+        0,
+        large,
+        large,
+        4_503_599_627_000_000,
+        large,
+        0,
+    ]
+    rows = np.empty((5, values.size + 1), np.int64)
+    sums.running_squares(integers, flags, 0, rows[:2], rows[2:4], rows[4])
+    assert rows[4].tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 2, 3, 3]
+
+
+@given(st.lists(FLOATS, min_size=2, max_size=12))
+def test_visiting_each_value_gives_the_same_spread(values):
+    found = sums.spread_by_visits(np.array(values), ALL, -1, 0, len(values))
+    expected = statistics.stdev(map(Fraction, values))
+    assert found == pytest.approx(float(expected), rel=1e-12, abs=1e-15 * max(map(abs, values)))
+
+
+# --- trees and windows ------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 70), st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=60))
+def test_a_tree_counts_and_finds_as_a_sorted_list_does(size, changes):
+    tree = np.zeros(size + 1, np.int64)
+    held: list[int] = []
+    for drawn, take_out in changes:
+        place = drawn % size
+        if take_out and place in held:
+            windows.tree_add(tree, place, -1)
+            held.remove(place)
+        else:
+            windows.tree_add(tree, place, 1)
+            held = sorted([*held, place])
+    assert [windows.tree_sum(tree, k) for k in range(size + 1)] == [bisect_left(held, k) for k in range(size + 1)]
+    assert [windows.tree_find(tree, k) for k in range(len(held))] == held
+
+
+@given(st.lists(st.sampled_from([0, 0, 1, 2, 5, 9]), min_size=1, max_size=40), st.integers(1, 12), st.data())
+def test_edges_lie_before_the_first_row_within_reach(steps, offset, data):
+    time_ = np.array(list(accumulate(steps)))
+    cut = data.draw(st.integers(0, len(steps)))
+    ip = np.array([0, cut, cut, len(steps)])
+    found = np.full(len(steps), -1)
+    windows.edge(time_, ip, offset, 0, found)
+    expected = [
+        next(j for j in range(0 if i < cut else cut, i + 1) if time_[j] > time_[i] - offset) for i in range(len(steps))
+    ]
+    assert found.tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=40), st.randoms())
+def test_ties_are_put_in_order_and_twins_counted(drawn, rng):
+    rows = sorted(drawn, key=lambda row: row[0])
+    time_, rank = np.array(rows, np.int64).reshape(-1, 2).T
+    order = np.empty(len(rows), np.int32)
+    moved, twins = source.order_ties(np.ascontiguousarray(time_), np.ascontiguousarray(rank), order)
+    assert [rows[k] for k in order] == sorted(rows)
+    assert sorted(order) == list(range(len(rows)))
+    assert (moved == 0) == (rows == sorted(rows))
+    if len(set(rows)) == len(rows):
+        assert twins == 0
+    else:
+        assert twins > 0
+
+
+# --- the cache of compiled code ---------------------------------------------------------------------------------------
+
+
+def test_a_cold_cache_is_announced_once(tmp_path, monkeypatch, caplog):
+    class Cached:
+        __name__ = "run"
+
+        class stats:
+            cache_path = str(tmp_path)
+
+    entry = Cached()
+    monkeypatch.setattr(jit, "_told", False)
+    (tmp_path / "program.running-45.py311.nbi").touch()  # another kernel's
+    jit.announce_compilation(entry)
+    jit.announce_compilation(entry)
+    assert len(caplog.records) == 1
+    assert "Compiling the feature kernels" in caplog.text
+    (tmp_path / "program.run-45.py311.nbi").touch()
+    monkeypatch.setattr(jit, "_told", False)
+    jit.announce_compilation(entry)
+    assert len(caplog.records) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_announced(monkeypatch, caplog):
+    monkeypatch.setattr(jit, "_told", False)
+    jit.announce_compilation(lambda: None)
+    assert "until NUMBA_CACHE_DIR can be written" in caplog.text
+
+
+def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
+    compile_kernel = jit.numba.njit
+
+    def refuse_cache(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_kernel(**options)
+
+    monkeypatch.setattr(jit.numba, "njit", refuse_cache)
+
+    def double(x):
+        return 2 * x
+
+    assert jit.kernel(double)(21) == 42
+
+
+def test_code_older_than_any_kernels_source_is_dropped(tmp_path):
+    newest = max(file.stat().st_mtime for file in Path(jit.__file__).parent.glob("*.py"))
+    ages = {
+        "sums.nearest-54.py311.nbi": newest - 1,
+        "sums.nearest-60.py311.nbi": newest + 1,
+        "sums.nearest-54.py311.1.nbc": newest - 1,  # what an index points to; without it nobody reads it
+        "windows.nearest_of-54.py311.nbi": newest - 1,
+        "windows.edge-54.py311.nbi": newest - 1,
+    }
+    for name, moment in ages.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (moment, moment))
+    jit._drop_stale(str(tmp_path), "nearest")
+    assert {file.name for file in tmp_path.iterdir()} == set(ages) - {"sums.nearest-54.py311.nbi"}
+    jit._drop_stale(str(tmp_path / "not there"), "nearest")
+
+
+def test_two_processes_may_drop_the_same_stale_code(tmp_path, monkeypatch):
+    index = tmp_path / "sums.nearest-54.py311.nbi"
+    index.touch()
+    os.utime(index, (0, 0))
+    glob = Path.glob
+
+    def found_by_both(folder: Path, pattern: str):
+        found = list(glob(folder, pattern))
+        if folder == tmp_path:
+            index.unlink()  # the other process is quicker
+        return found
+
+    monkeypatch.setattr(Path, "glob", found_by_both)
+    jit._drop_stale(str(tmp_path), "nearest")
+
+
+def test_a_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path):
+    """The reason for all this: numba itself would go on with the old code."""
+    import subprocess
+    import sys
+
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    (folder / "jit.py").write_text(Path(jit.__file__).read_text())
+    (folder / "outer.py").write_text(
+        "from jit import kernel\nfrom inner import inner\n\n\n@kernel\ndef outer(x):\n    return inner(x)\n"
+    )
+    found = []
+    for factor in (2, 3):
+        source_ = folder / "inner.py"
+        source_.write_text(f"from jit import kernel\n\n\n@kernel\ndef inner(x):\n    return {factor} * x\n")
+        later = time.time() + factor  # a file system may not tell apart two moments of one second
+        os.utime(source_, (later, later)) if factor > 2 else None
+        run = subprocess.run(
+            [sys.executable, "-c", "from outer import outer; print(outer(7))"],
+            cwd=folder,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(run.stdout.strip())
+    assert found == ["14", "21"]
