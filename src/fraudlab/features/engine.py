@@ -391,9 +391,11 @@ def run(
     """Hand some groups to the kernels; the result's number type decides which of its two outputs they fill."""
     other = NO_ROWS["float64" if out.dtype == np.float32 else "float32"]
     pair = (other, out) if out.dtype == np.float32 else (out, other)
+    scratch = np.empty(todo.scratch(capacity), np.int64)
     program.run(
-        todo.ops, todo.params, packed, rows, ends, *part, capacity, start, shift, todo.shape, tables, columns, *pair
-    )
+        todo.ops, todo.params, packed, rows, ends, *part, capacity, scratch, start, shift, todo.shape, tables, columns,
+        *pair,
+    )  # fmt: skip
 
 
 def pack(source: Source, todo: Plan, pool: ThreadPoolExecutor) -> Array:

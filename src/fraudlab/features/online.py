@@ -143,6 +143,7 @@ class OnlineState:
         self._prepare_words()
         self._tables = np.zeros(1024, np.int64)
         self._ends = np.zeros(2, np.int64)
+        self._scratch = np.empty(0, np.int64)
         self._rows = np.arange(1024, dtype=np.int32)
 
     def _prepare_words(self) -> None:
@@ -360,6 +361,8 @@ class OnlineState:
         m = row - a + 1
         if m > self._rows.size:
             self._rows = np.arange(2 * m, dtype=np.int32)
+        if log.plan.scratch(m) > self._scratch.size:
+            self._scratch = np.empty(2 * log.plan.scratch(m), np.int64)
         self._ends[1] = m
         program.run(
             log.plan.ops,
@@ -370,6 +373,7 @@ class OnlineState:
             0,
             1,
             m,
+            self._scratch,
             m - 1,
             m - 1,
             log.shape,

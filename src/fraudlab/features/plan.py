@@ -63,6 +63,11 @@ class Plan:
     columns: int = 0
     carries: int = 0
 
+    def scratch(self, capacity: int) -> int:
+        """Return how many numbers of scratch the kernels need for groups of up to `capacity` rows."""
+        rows = len(self.words) + self.slots + self.columns + self.carries + 3
+        return rows * (capacity + 2)
+
     @property
     def shape(self) -> np.ndarray:
         """The rows of scratch: slots and block."""

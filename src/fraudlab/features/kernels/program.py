@@ -43,22 +43,28 @@ def scatter(block, rows, start, shift, columns, out):
 
 
 @kernel
-def run(ops, params, packed, rows, ends, begin, end, capacity, start, shift, shape, tables, columns, out64, out32):
+def run(
+    ops, params, packed, rows, ends, begin, end, capacity, scratch, start, shift, shape, tables, columns, out64, out32
+):
     """Run the operations over the groups begin:end and write block row k to column `columns[k]` of the result.
 
     ops, params : one row per operation, integers and numbers. packed : (rows, words), what is known of each row: time,
-    then flags, values, codes, label times. rows, ends : the groups' rows in `packed`. capacity : rows of scratch, at
-    least those of the largest group. start : the first row of a group to be written, `shift` rows higher in the result
-    than in `packed`. shape : (slots, block rows). tables : zeros, all zeros again
-    afterwards. The result is `out64` or `out32`; the other one has no rows.
+    then flags, values, codes, label times. rows, ends : the groups' rows in `packed`. capacity : rows in scratch, at
+    least those of the largest group. scratch : as long as `Plan.scratch` says, with anything in it. start : the first
+    row of a group to be written, `shift` rows higher in the result than in `packed`. shape : (slots, block rows).
+    tables : zeros, all zeros again afterwards. The result is `out64` or `out32`; the other one has no rows.
     """
     width = packed.shape[1]
-    words = np.empty((width, capacity), np.int64)
+    words = scratch[: width * capacity].reshape((width, capacity))
     values = words.view(np.float64)
-    slots = np.empty((shape[0], capacity + 1), np.int64)
+    used = width * capacity
+    slots = scratch[used : used + shape[0] * (capacity + 1)].reshape((shape[0], capacity + 1))
     reals = slots.view(np.float64)
-    block = np.empty((shape[1], capacity), np.float64)
-    seen = np.zeros((3, capacity + 2), np.int64)
+    used += shape[0] * (capacity + 1)
+    block = scratch[used : used + shape[1] * capacity].reshape((shape[1], capacity)).view(np.float64)
+    used += shape[1] * capacity
+    seen = scratch[used : used + 3 * (capacity + 2)].reshape((3, capacity + 2))
+    windows.clear(seen[2], capacity + 2)
     g = begin
     while g < end:
         a = ends[g]
