@@ -24,6 +24,7 @@ from fraudlab.schema import InputError, require_columns
 CHUNK = 1024  # rows of scratch: what fits the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
+LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
 NO_ROWS = {"float64": np.empty((0, 0)), "float32": np.empty((0, 0), np.float32)}
@@ -128,7 +129,8 @@ class Source:
         rising, ties = scan.time_order(time)
         if rising and ties == 0:
             return None
-        if rising:
+        steps = np.flatnonzero(time[1:] != time[:-1])
+        if rising and np.diff(steps, prepend=-1, append=len(time) - 1).max() <= LONG_TIE:
             if pd.api.types.is_integer_dtype(ids.dtype):
                 rank = ids.to_numpy()
             else:  # ranking text is slow: only where it decides
