@@ -1,7 +1,7 @@
 """From a frame of transactions to its features: order the rows, group them by entity, hand them to the kernels.
 
-`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row; that is
-packed side by side, so that a group's row is fetched at once, and the groups are shared between the threads.
+`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row; those
+words are put side by side, group after group, and the groups are shared between the threads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from fraudlab.schema import InputError, require_columns
 CHUNK = 1024  # rows of scratch: what fits the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
+STEP = 16_384  # rows whose words are made at once on their way to their groups
+PAGE = 4096  # bytes
 LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
@@ -80,9 +82,17 @@ class Source:
             return self.codes(word[1])[0] >= 0
         return self._has(("number", "latitude")) & self._has(("number", "longitude"))
 
-    def labels(self) -> tuple[Array, Array]:
-        """Return (known, fraud): the moment each label is known, NEVER when it is not, and the label."""
-        return self.once("labels", self._labels)
+    def fraud(self) -> tuple[Array, Array]:
+        """Return which rows are known to be fraud, and which have no label."""
+        return self.once("fraud", self._fraud)
+
+    def known(self, rows: slice | Array) -> Array:
+        """Return the moment from which the label of some rows is known, NEVER when it is not."""
+        time = self.time[rows]
+        known = np.empty(time.size, np.int64)
+        label_time = self.once("label_time", lambda: self._moments("label_time"))
+        scan.known_from(label_time[rows], time, self.fraud()[1][rows], known)
+        return known
 
     def local(self, zone: str | None) -> Array:
         """Return the wall clock's time in a zone (None: UTC), in microseconds as if it were UTC."""
@@ -93,7 +103,7 @@ class Source:
         what = key[0]
         if what == "flags":
             mine = bits[BITS * key[1] : BITS * (key[1] + 1)]
-            masks = [self.labels()[1] if bit == FRAUD else self.chosen(*bit) for bit in mine]
+            masks = [self.fraud()[0] if bit == FRAUD else self.chosen(*bit) for bit in mine]
             return lambda rows: sum(mask[rows].astype(np.int64) << k for k, mask in enumerate(masks))
         if what == "number":
             if key[1] in ("latitude", "longitude"):
@@ -102,7 +112,9 @@ class Source:
         elif what == "code":
             values = self.codes(key[1])[0]
         elif what == "known":
-            values = self.labels()[0]
+            return self.known
+        elif what == "carry":
+            return lambda rows: np.array(np.nan)
         else:
             values = self.time if what == "time" else self.local(key[1])
         return values.__getitem__
@@ -117,7 +129,8 @@ class Source:
                 name,
                 f"must hold times in one time zone; found type {values.dtype}; use pd.to_datetime(utc=True)",
             )
-        return values.dt.as_unit("us").array.asi8  # missing ones are the smallest integer
+        same = values.dt.unit == "us"  # as_unit copies
+        return (values if same else values.dt.as_unit("us")).array.asi8  # missing ones are the smallest integer
 
     def _total_order(self) -> Array | None:
         """Return the positions of the rows in the order (event_time, transaction_id); None when they already are."""
@@ -126,13 +139,14 @@ class Source:
             raise self._refusal(
                 "transaction_id", f"must not be empty; found {missing:,} empty rows; give each row an id"
             )
-        rising, ties = scan.time_order(time)
-        if rising and ties == 0:
+        rising, longest = scan.time_order(time)
+        if rising and longest == 1:
             return None
-        steps = np.flatnonzero(time[1:] != time[:-1])
-        if rising and np.diff(steps, prepend=-1, append=len(time) - 1).max() <= LONG_TIE:
+        if rising and longest <= LONG_TIE:
             if pd.api.types.is_integer_dtype(ids.dtype):
                 rank = ids.to_numpy()
+                if scan.ties_rise(time, rank):
+                    return None
             else:  # ranking text is slow: only where it decides
                 tied = scan.tied_rows(time)
                 rank = np.zeros(len(self), np.int64)
@@ -230,16 +244,15 @@ class Source:
                     name, f"must lie within -{limit} and {limit} degrees; found {outside:,} outside; correct them"
                 )
 
-    def _labels(self) -> tuple[Array, Array]:
+    def _fraud(self) -> tuple[Array, Array]:
+        fraud = self.frame["is_fraud"]
         try:
-            fraud = self.frame["is_fraud"].astype("boolean")
+            fraud = fraud if isinstance(fraud.dtype, pd.BooleanDtype) else fraud.astype("boolean")
         except (TypeError, ValueError):
             raise self._refusal(
-                "is_fraud", f"must be true, false or missing; found type {self.frame['is_fraud'].dtype}; map its values"
+                "is_fraud", f"must be true, false or missing; found type {fraud.dtype}; map its values"
             ) from None
-        known = np.empty(len(self), np.int64)
-        scan.known_from(self._moments("label_time"), self.time, fraud.isna().to_numpy(), known)
-        return known, fraud.to_numpy(bool, na_value=False)
+        return fraud.to_numpy(bool, na_value=False), fraud.isna().to_numpy()
 
     def _local(self, zone: str) -> Array:
         return self.frame["event_time"].dt.as_unit("us").dt.tz_convert(zone).dt.tz_localize(None).array.asi8
@@ -287,20 +300,18 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
     if len(frame) == 0:
         return np.empty((0, sum(len(spec.columns) for spec in specs)), dtype)
     jit.announce_compilation(program.run)
-    source = Source(frame, where)
-    out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
     work = by_entity(specs)
-    entities = [entity for entity in work if entity]
+    out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= MANY_ROWS else 1) as pool:
-        # Group the rows of the next entity while the present one is computed.
-        waiting = [pool.submit(group, source, entity) for entity in entities[:2]]
-        for k, entity in enumerate(entities):
-            grouped = waiting[k].result()
-            if k > 0 and k + 1 < len(entities):
-                waiting.append(pool.submit(group, source, entities[k + 1]))
-            waiting[k] = None
-            _compute_entity(source, grouped, work[entity], out, pool)
-            del grouped
+        # The system hands out memory when it is first written: better now than in the kernels' random order.
+        for part in np.array_split(out.reshape(-1)[:: PAGE // out.itemsize], pool._max_workers):
+            pool.submit(part.fill, 0)
+        source = Source(frame, where)
+        plans = {entity: plan([spec for spec, _ in work[entity]], source.may_miss) for entity in filter(None, work)}
+        room = _room(len(frame), max((len(todo.words) for todo in plans.values()), default=0))
+        for entity, todo in plans.items():
+            columns = np.concatenate([columns for _, columns in work[entity]])
+            _compute_entity(source, entity, todo, columns, out, pool, room)
         if () in work:
             _compute_rows(source, work[()], out, pool)
     return out
@@ -339,81 +350,105 @@ def _compute_rows(source: Source, members: list[tuple[Any, Array]], out: Array, 
     list(pool.map(work, range(0, len(source), SLICE)))
 
 
-def group(source: Source, entity: tuple[str, ...]) -> tuple[Array, Array, Array]:
-    """Return (rows, ends, without): the rows of each entity in the total order, where each ends, rows without one."""
+class Groups(NamedTuple):
+    """The rows of each entity, one entity after the other, each in the total order.
+
+    Attributes
+    ----------
+    ends : where each entity's rows end, from 0 on. rows : the frame's row of each. packed : (rows, words) of a plan.
+    without : the frame's rows that belong to no entity.
+    """
+
+    ends: Array
+    rows: Array
+    packed: Array
+    without: Array
+
+
+def _room(rows: int, words: int) -> tuple[Array, Array]:
+    """Return memory for the rows and the words of `Groups`, which one entity after the other can use."""
+    return np.empty(rows, np.int32), np.empty(rows * words, np.int64)
+
+
+def group(
+    source: Source,
+    entity: tuple[str, ...],
+    todo: Plan,
+    pool: ThreadPoolExecutor,
+    room: tuple[Array, Array] | None = None,
+) -> Groups:
+    """Return the rows of each entity with the words that the plan needs: a counting sort, each thread with its share.
+
+    Words are made for some rows at a time and go from there to their place: they never lie in memory twice.
+    """
     code, groups = source.entity(entity)
-    ends = np.empty(groups + 1, np.int64)
-    windows.group_sizes(code, ends)
-    rows = np.empty(ends[-1], np.int32)
-    windows.group_rows(code, source.order if source.order is not None else rows[:0], ends, rows)
-    return rows, ends, np.flatnonzero(code < 0) if rows.size < len(source) else rows[:0]
+    if source.order is not None:
+        code = code[source.order]
+    words = [source.word(key, todo.bits) for key in todo.words]
+    shares = [share for share in np.array_split(np.arange(0, len(source), STEP), pool._max_workers) if share.size]
+    starts = [int(share[0]) for share in shares]
+    free = np.zeros((len(starts), groups), np.int64)
+    list(pool.map(windows.group_sizes, np.split(code, starts[1:]), free))
+    ends = np.concatenate(([0], np.cumsum(free.sum(axis=0))))
+    free[:] = ends[:-1] + np.cumsum(free, axis=0) - free
+    rows, packed = room or _room(len(source), len(words))
+    rows, packed = rows[: ends[-1]], packed[: ends[-1] * len(words)].reshape(-1, len(words))
+
+    def work(share: Array, free: Array) -> None:
+        some = np.empty((len(words), STEP), np.int64)
+        reals, to = some.view(np.float64), np.empty(STEP, np.int64)
+        for start in share:
+            end = min(start + STEP, len(source))
+            mine = np.arange(start, end) if source.order is None else source.order[start:end]
+            which = slice(start, end) if source.order is None else mine
+            for k, word in enumerate(words):
+                values = word(which)
+                (reals if values.dtype == np.float64 else some)[k, : end - start] = values
+            windows.place_rows(some, code[start:end], mine.astype(np.int32, copy=False), free, to, packed, rows)
+
+    list(pool.map(work, shares, free))
+    without = np.flatnonzero(code < 0) if rows.size < len(source) else rows[:0]
+    return Groups(ends, rows, packed, without if source.order is None else source.order[without])
 
 
 def _compute_entity(
     source: Source,
-    grouped: tuple[Array, Array, Array],
-    members: list[tuple[Any, Array]],
+    entity: tuple[str, ...],
+    todo: Plan,
+    columns: Array,
     out: Array,
     pool: ThreadPoolExecutor,
+    room: tuple[Array, Array],
 ) -> None:
-    """Fill the columns of all specs of one entity: one packing of its words, one pass over its groups."""
-    rows, ends, without = grouped
-    columns = np.concatenate([columns for _, columns in members])
-    todo = plan([spec for spec, _ in members], source.may_miss)
-    if without.size:
-        out[np.ix_(without, columns)] = np.nan
-    packed = pack(source, todo, pool)
+    """Fill the columns of all specs of one entity: one grouping of its rows, one pass over its groups."""
+    grouped = group(source, entity, todo, pool, room)
+    ends = grouped.ends
+    if grouped.without.size:
+        out[np.ix_(grouped.without, columns)] = np.nan
     codes = [len(source.codes(key[1])[1]) for key in todo.words if key[0] == "code"]
     groups = ends.size - 1
     capacity = max(CHUNK, int(np.diff(ends).max(initial=0)))
     pieces = 2 * pool._max_workers
-    cuts = np.unique(np.searchsorted(ends, np.linspace(0, rows.size, pieces + 1)[1:-1].astype(np.int64)))
+    cuts = np.unique(np.searchsorted(ends, np.linspace(0, ends[-1], pieces + 1)[1:-1].astype(np.int64)))
     parts = list(pairwise([0, *(int(cut) for cut in cuts if 0 < cut < groups), groups]))
 
     def work(part: tuple[int, int]) -> None:
-        run(todo, packed, rows, ends, part, capacity, np.zeros(max(codes, default=0), np.int64), columns, out)
+        run(todo, grouped, part, capacity, np.zeros(max(codes, default=0), np.int64), columns, out)
 
     list(pool.map(work, parts))
 
 
 def run(
-    todo: Plan,
-    packed: Array,
-    rows: Array,
-    ends: Array,
-    part: tuple[int, int],
-    capacity: int,
-    tables: Array,
-    columns: Array,
-    out: Array,
-    *,
-    start: int = 0,
-    shift: int = 0,
+    todo: Plan, grouped: Groups, part: tuple[int, int], capacity: int, tables: Array, columns: Array, out: Array
 ) -> None:
     """Hand some groups to the kernels; the result's number type decides which of its two outputs they fill."""
     other = NO_ROWS["float64" if out.dtype == np.float32 else "float32"]
     pair = (other, out) if out.dtype == np.float32 else (out, other)
     scratch = np.empty(todo.scratch(capacity), np.int64)
     program.run(
-        todo.ops, todo.params, packed, rows, ends, *part, capacity, scratch, start, shift, todo.shape, tables, columns,
-        *pair,
+        todo.ops, todo.params, grouped.packed, grouped.rows, grouped.ends, *part, capacity, scratch, 0, 0, todo.shape,
+        tables, columns, *pair,
     )  # fmt: skip
-
-
-def pack(source: Source, todo: Plan, pool: ThreadPoolExecutor) -> Array:
-    """Return the plan's words of every row, side by side."""
-    words = [source.word(key, todo.bits) for key in todo.words]
-    packed = np.empty((len(source), len(words)), np.int64)
-    reals = packed.view(np.float64)
-
-    def work(start: int) -> None:
-        rows = slice(start, start + SLICE)
-        for k, word in enumerate(words):
-            values = word(rows)
-            (reals if values.dtype == np.float64 else packed)[rows, k] = values
-
-    list(pool.map(work, range(0, len(source), SLICE)))
-    return packed
 
 
 def linked(source: Source, names: Sequence[str]) -> dict[str, Array]:
@@ -448,7 +483,7 @@ class Graph:
         self.where = np.empty(len(source), np.int64)
         self.members_of_rows, self.frauds_of_rows = np.empty(len(source), np.int64), np.empty(len(source), np.int64)
         if "label_time" in source.frame and "is_fraud" in source.frame:
-            self.known, fraud = (values[self.order] for values in source.labels())
+            self.known, fraud = source.known(self.order), source.fraud()[0][self.order]
         else:
             self.known, fraud = np.full(len(source), NEVER), np.zeros(len(source), bool)
         by_known = np.argsort(self.known, kind="stable")

@@ -49,17 +49,17 @@ class Log:
         self.pool, self.number = pool, number
         self.reals = pool.view(np.float64)
 
-    def fill(self, rows: np.ndarray, ends: np.ndarray, packed: np.ndarray, number: np.ndarray, now: int) -> None:
-        """Take over grouped history: entity g is number g."""
-        time = packed[rows, 0]
+    def fill(self, ends: np.ndarray, packed: np.ndarray, number: np.ndarray, now: int) -> None:
+        """Take over grouped history, row by row its words and its payment's number: entity g is number g."""
+        time = packed[:, 0]
         keep = time > now - self.reach
         some = ends[1:] > ends[:-1]
         keep[ends[1:][some] - 1] = True
         if self.keep_first:
             keep[ends[:-1][some]] = True
         if self.place:
-            reals = packed.view(np.float64)[rows][:, self.place]
-            placed = np.where(np.isnan(reals).any(axis=1), -1, np.arange(rows.size))
+            reals = packed.view(np.float64)[:, self.place]
+            placed = np.where(np.isnan(reals).any(axis=1), -1, np.arange(time.size))
             last = np.maximum.accumulate(placed)[ends[1:][some] - 1]
             keep[last[last >= ends[:-1][some]]] = True
         kept = np.concatenate(([0], np.cumsum(keep)))
@@ -67,12 +67,11 @@ class Log:
         self.room = self.length + np.maximum(self.length // 4, FIRST_ROWS)
         self.offset = np.concatenate(([0], np.cumsum(self.room)[:-1])).astype(np.int64)
         self.used = int(self.room.sum())
-        chosen = rows[keep]
         self.pool = np.zeros((max(2 * self.used, 1024), packed.shape[1]), np.int64)
         self.number = np.zeros(len(self.pool), np.int64)
         self.reals = self.pool.view(np.float64)
-        to = np.repeat(self.offset - kept[ends[:-1]], self.length) + np.arange(chosen.size)
-        self.pool[to], self.number[to] = packed[chosen], number[chosen]
+        to = np.repeat(self.offset - kept[ends[:-1]], self.length) + np.arange(self.length.sum())
+        self.pool[to], self.number[to] = packed[keep], number[keep]
 
     def entity(self, key: Any) -> int:
         """Return an entity's number; a new one gets room for some rows."""

@@ -12,6 +12,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -186,16 +187,17 @@ class OnlineState:
                     self._take_codes(source, key[1])
             for name in log.by:
                 self._take_codes(source, name)
-            _, groups = source.entity(log.by)
-            rows, ends, _ = engine.group(source, log.by)
+            with ThreadPoolExecutor(1) as pool:
+                grouped = engine.group(source, log.by, log.plan, pool)
             if len(log.by) == 1:
-                log.entities = {k: k for k in range(groups)}
+                log.entities = {k: k for k in range(grouped.ends.size - 1)}
             else:
-                first = rows[ends[:-1]]
+                first = grouped.rows[grouped.ends[:-1]]
                 parts = zip(*(source.codes(name)[0][first].tolist() for name in log.by))
                 log.entities = {key: k for k, key in enumerate(parts)}
-            packed = self._packed(source, log, rows, ends)
-            log.fill(rows, ends, packed, number, now)
+            if log.carries:
+                self._carry(log, grouped, len(history))
+            log.fill(grouped.ends, grouped.packed, number[grouped.rows], now)
         graphs = {}
         for names, graph in self.graphs.items():
             for name in names:
@@ -210,32 +212,20 @@ class OnlineState:
             if len(self.codes[name]) > self._tables.size:
                 self._tables = np.zeros(2 * len(self.codes[name]), np.int64)
 
-    def _packed(self, source: engine.Source, log: Log, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        packed = np.empty((len(source), len(log.plan.words)), np.int64)
-        reals = packed.view(np.float64)
-        everything = slice(None)
-        for k, key in enumerate(log.plan.words):
-            if key[0] == "carry":
-                reals[:, k] = np.nan
-            else:
-                values = source.word(key, log.plan.bits)(everything)
-                (reals if values.dtype == np.float64 else packed)[:, k] = values
-        if log.carries:
-            after = np.empty((len(source), len(self.columns) + log.plan.carries))
-            capacity = int(np.diff(ends).max(initial=1))
-            engine.run(
-                log.plan, packed, rows, ends, (0, ends.size - 1), capacity, self._tables.copy(), log.columns, after
-            )
-            reals[:, log.carries] = after[:, len(self.columns) :]
-        return packed
+    def _carry(self, log: Log, grouped: engine.Groups, rows: int) -> None:
+        """Write the sums that each row hands on to the next one."""
+        after = np.empty((rows, len(self.columns) + log.plan.carries))
+        everyone = (0, grouped.ends.size - 1)
+        capacity = int(np.diff(grouped.ends).max(initial=1))
+        engine.run(log.plan, grouped, everyone, capacity, self._tables.copy(), log.columns, after)
+        grouped.packed.view(np.float64)[:, log.carries] = after[grouped.rows, len(self.columns) :]
 
     def _take_ids(self, source: engine.Source, order: np.ndarray, now: int, graphs: Mapping[Any, engine.Graph]) -> None:
         some = order[source.time[order] > now - self.horizon]
         self.first = len(order) - len(some)
-        known, fraud = source.labels()
         entities = [source.entity(log.by)[0][some] for log in self.labelled]
         nodes = [graph.where[self.first :] for graph in graphs.values()]
-        guilty = np.where(fraud, known, NEVER)[some]
+        guilty = np.where(source.fraud()[0][some], source.known(some), NEVER)
         self.traces = np.column_stack([source.time[some], guilty, *entities, *nodes])
         ids = source.frame["transaction_id"].iloc[some].tolist()
         self.recent = dict(zip(ids, range(self.first, len(order))))

@@ -142,6 +142,16 @@ class _Planner:
     def squares(self, integers: int, bit: int) -> int:
         return self.slot(5, program.SQUARES, value=integers, bit=bit)
 
+    def in_order(self) -> tuple[list[list[int]], list[tuple[float, float, float]]]:
+        """Return the operations and their numbers; edges, which need the times alone, come first, three at a time."""
+        edges = [op for op in self.ops if op[0] == program.EDGE]
+        rest = [k for k, op in enumerate(self.ops) if op[0] != program.EDGE]
+        threes = len(edges) // 3 * 3
+        first = edges[threes:]
+        for a, b, c in zip(edges[0:threes:3], edges[1:threes:3], edges[2:threes:3], strict=True):
+            first.append([program.EDGES, a[1], b[1], c[1], a[4], -1, -1, b[4], c[4], 0, 0])
+        return first + [self.ops[k] for k in rest], [(0.0, 0.0, 0.0)] * len(first) + [self.params[k] for k in rest]
+
     def emit(self, op: int, params: Sequence[float] = (), **given: int) -> None:
         self.add(op, self.column, params, **given)
         self.column += 1
@@ -164,8 +174,9 @@ def plan(specs: Sequence[WindowSpec | PastSpec], may_miss: Callable[[tuple], boo
             for span in spec.spans:
                 _plan_window(make, spec, span)
     done = make.plan
-    done.ops = np.array(make.ops, np.int64).reshape(-1, program.WIDTH)
-    done.params = np.array(make.params, np.float64).reshape(-1, 3)
+    ops, params = make.in_order()
+    done.ops = np.array(ops, np.int64).reshape(-1, program.WIDTH)
+    done.params = np.array(params, np.float64).reshape(-1, 3)
     return done
 
 
@@ -239,7 +250,8 @@ def _plan_labels(make: _Planner, spec: WindowSpec, span: Span) -> None:
         found = make.slot(2, program.LATEST_LABELS, lo=lo, value=enter, bit=bit, a=known, b=spec.last)
     else:
         running = make.slot(2, program.LABELS, bit=bit, a=known)
-        found = make.slot(2, program.WINDOW_LABELS, lo=lo, value=enter, bit=bit, counts=running)
+        entered = make.slot(1, program.ENTERED, value=enter)
+        found = make.slot(2, program.WINDOW_LABELS, lo=lo, hi=entered, value=enter, bit=bit, counts=running)
     if spec.statistic == "risk":
         prior, strength = spec.prior or (0.0, 0.0)
         empty = spec.empty if spec.empty is not None else prior if spec.prior else math.nan

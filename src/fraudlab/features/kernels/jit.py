@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numba
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 _log = logging.getLogger(__name__)
 _told = False
@@ -37,6 +40,26 @@ def _drop_stale(folder: str, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process may be quicker
             if index.stat().st_mtime < newest:
                 index.unlink()
+
+
+@intrinsic
+def prefetch(typing_context, array, row, column):
+    """Ask the processor for the cache line of `array[row, column]`, which is to be written soon."""
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.args[0]
+        place = cgutils.get_item_pointer(
+            context, builder, kind, context.make_array(kind)(context, builder, arguments[0]), arguments[1:],
+            wraparound=False,
+        )  # fmt: skip
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        ask = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        ask = cgutils.get_or_insert_function(builder.module, ask, "llvm.prefetch.p0i8")
+        builder.call(ask, [place, number(1), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return numba.types.void(array, numba.types.uintp, numba.types.uintp), generate
 
 
 def threads() -> int:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fraudlab.features.kernels.jit import kernel
-from fraudlab.features.kernels.windows import clear, sort_rows, tree_add, tree_find, tree_sum
+from fraudlab.features.kernels.windows import FOUR, ONE, THREE, TWO, clear, sort_rows, tree_add, tree_find, tree_sum
 
 NEVER = np.iinfo(np.int64).max
 
@@ -46,6 +46,31 @@ def entering(known, time, delay, ip, enter, by_enter, settled):
 
 
 @kernel
+def entered(time, enter, settled, ip, start, out):
+    """Write for each row of a settled group before which row all that have a label had entered by then."""
+    for g in range(ip.size - 1):
+        a = ip[g]
+        if a == ip[g + 1] or not settled[a]:
+            continue
+        first = np.uint64(a)
+        for i in range(np.uint64(max(a, start)), np.uint64(ip[g + 1])):
+            now = time[i]
+            ahead = FOUR
+            while ahead == FOUR and first + FOUR <= i:
+                ahead = (
+                    np.uint64(enter[first] <= now)
+                    + np.uint64(enter[first + ONE] <= now)
+                    + np.uint64(enter[first + TWO] <= now)
+                    + np.uint64(enter[first + THREE] <= now)
+                )
+                first += ahead
+            while ahead == FOUR and first < i:
+                ahead += np.uint64(enter[first] > now)
+                first += np.uint64(enter[first] <= now)
+            out[i] = np.int64(first)
+
+
+@kernel
 def running_labels(known, flags, fraud_bit, labelled, frauds):
     """Write the running counts of rows with a label and of frauds among them, one longer than the rows."""
     labelled[0] = 0
@@ -57,7 +82,9 @@ def running_labels(known, flags, fraud_bit, labelled, frauds):
 
 
 @kernel
-def window_labels(time, enter, by_enter, settled, labelled, frauds, flags, fraud_bit, ip, lo, start, bad, some):
+def window_labels(
+    time, enter, by_enter, settled, entered, labelled, frauds, flags, fraud_bit, ip, lo, start, bad, some
+):  # fmt: skip
     """Write how many labels of each window are known at t (`some`), and how many of them are fraud (`bad`)."""
     for g in range(ip.size - 1):
         a = ip[g]
@@ -66,14 +93,11 @@ def window_labels(time, enter, by_enter, settled, labelled, frauds, flags, fraud
             continue
         k = a
         if settled[a]:
-            entered = np.uint64(a)
             for i in range(np.uint64(max(a, start)), np.uint64(b)):
-                now = time[i]
-                while entered < i and enter[entered] <= now:
-                    entered += np.uint64(1)
-                first = min(np.uint64(lo[i]), entered)
-                some[i] = labelled[entered] - labelled[first]
-                bad[i] = frauds[entered] - frauds[first]
+                end = np.uint64(entered[i])
+                first = min(np.uint64(lo[i]), end)
+                some[i] = labelled[end] - labelled[first]
+                bad[i] = frauds[end] - frauds[first]
             continue
         left = a
         known_now = 0
@@ -161,4 +185,7 @@ def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip,
 def rate(bad, some, empty, prior, strength, start, out):
     """Write frauds / labelled, drawn towards `prior` as by `strength` more labels; `empty` where none is known."""
     for i in range(start, out.size):
-        out[i] = (bad[i] + prior * strength) / (some[i] + strength) if some[i] > 0 else empty
+        out[i] = (bad[i] + prior * strength) / (some[i] + strength)
+    # Apart from the division, so that there is no branch to guess.
+    for i in range(start, out.size):
+        out[i] = out[i] if some[i] > 0 else empty

@@ -1,6 +1,6 @@
 """The one entry to the kernels: run a list of operations over chunks of whole groups.
 
-A chunk's rows are gathered into small, contiguous scratch that stays in the processor's cache; operations fill `slots`
+A chunk's rows are spread into small, contiguous scratch that stays in the processor's cache; operations fill `slots`
 (edges of windows, running sums, ranks ...) from which others write result columns into `block`; the block then goes to
 the caller's rows in one pass. `fraudlab.features.plan` makes the operations and says what the numbers in them mean.
 """
@@ -10,33 +10,41 @@ from __future__ import annotations
 import numpy as np
 
 from fraudlab.features.kernels import labels, places, sums, windows
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import kernel, prefetch
 
 # What fills slots ...
-CURSOR, EDGE, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS = range(9)
-ENTERING, LABELS, WINDOW_LABELS, LATEST_LABELS, JOURNEY, PLACES, HOURS = range(20, 27)
+CURSOR, EDGE, EDGES, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS = range(10)
+ENTERING, ENTERED, LABELS, WINDOW_LABELS, LATEST_LABELS, JOURNEY, PLACES, HOURS = range(20, 28)
 # ... and what writes a column.
 COUNT, TOTAL, SPREAD, ZSCORE, EXTREME, QUANTILE, PERCENTILE, TALLY, MEAN_GAP = range(40, 49)
 SINCE_LAST, SINCE_FIRST, NEW, DECAYED, DISTANCE, SPEED, USUAL_DISTANCE, USUAL_HOUR = range(60, 68)
 LABEL_COUNT, RATE, SINCE_FRAUD = range(80, 83)
 WIDTH = 11  # of an operation: code, target, lo, hi, value, bit, counts, and four that depend on the code
+AHEAD = np.uint64(16)  # rows
 
 
 @kernel
-def gather(packed, rows, words):
-    """Write the words of the rows, one kind after the other: words[w, i] = packed[rows[i], w]."""
-    flat = packed.reshape(-1)
-    width = np.uint64(packed.shape[1])
-    for w in range(packed.shape[1]):
-        out = words[w]
-        for i in range(np.uint64(rows.size)):
-            out[i] = flat[np.uint64(rows[i]) * width + np.uint64(w)]
+def spread_words(packed, words):
+    """Write the words of the rows, one kind after the other: words[w, i] = packed[i, w]."""
+    for w in range(np.uint64(packed.shape[1])):
+        for i in range(np.uint64(packed.shape[0])):
+            words[w, i] = packed[i, w]
 
 
 @kernel
 def scatter(block, rows, start, shift, columns, out):
-    """Write the block's columns to the caller's rows: out[rows[i] - shift, columns[k]] = block[k, i]."""
+    """Write the block's columns to the caller's rows: out[rows[i] - shift, columns[k]] = block[k, i].
+
+    The rows lie far apart: what will be written is asked for some rows ahead.
+    """
+    last = np.uint64(rows.size - 1)
     for i in range(np.uint64(start), np.uint64(rows.size)):
+        ahead = np.uint64(rows[min(i + AHEAD, last)] - shift)
+        line = np.int64(-1)
+        for k in range(np.uint64(columns.size)):
+            if columns[k] >> 3 != line:
+                line = columns[k] >> 3
+                prefetch(out, ahead, np.uint64(columns[k]))
         row = np.uint64(rows[i] - shift)
         for k in range(np.uint64(columns.size)):
             out[row, np.uint64(columns[k])] = block[k, i]
@@ -49,10 +57,11 @@ def run(
     """Run the operations over the groups begin:end and write block row k to column `columns[k]` of the result.
 
     ops, params : one row per operation, integers and numbers. packed : (rows, words), what is known of each row: time,
-    then flags, values, codes, label times. rows, ends : the groups' rows in `packed`. capacity : rows in scratch, at
-    least those of the largest group. scratch : as long as `Plan.scratch` says, with anything in it. start : the first
-    row of a group to be written, `shift` rows higher in the result than in `packed`. shape : (slots, block rows).
-    tables : zeros, all zeros again afterwards. The result is `out64` or `out32`; the other one has no rows.
+    then flags, values, codes, label times. rows : the caller's row of each. ends : where each group ends in both.
+    capacity : rows in scratch, at least those of the largest group. scratch : as long as `Plan.scratch` says, with
+    anything in it. start : the first row of a group to be written, `shift` rows higher in the result than in `rows`.
+    shape : (slots, block rows). tables : zeros, all zeros again afterwards. The result is `out64` or `out32`; the other
+    one has no rows.
     """
     width = packed.shape[1]
     words = scratch[: width * capacity].reshape((width, capacity))
@@ -73,7 +82,7 @@ def run(
             h += 1
         m = ends[h] - a
         ip = ends[g : h + 1] - a
-        gather(packed, rows[a : a + m], words)
+        spread_words(packed[a : a + m], words)
         time = words[0, :m]
         for k in range(ops.shape[0]):
             o = ops[k]
@@ -95,6 +104,8 @@ def run(
                     slots[to, i] = i + o[4]
             elif op == EDGE:
                 windows.edge(time, ip, o[4], start, slots[to])
+            elif op == EDGES:
+                windows.edges(time, ip, o[4], o[7], o[8], start, slots[to], lo, hi)
             elif op == LATEST:
                 windows.latest(flags, bit, o[4], ip, lo, hi, start, slots[to])
             elif op == COUNTS:
@@ -113,12 +124,15 @@ def run(
                 windows.ranks(own, flags, bit, ip, slots[to], slots[to + 1], slots[to + 2], slots[to + 3])
             elif op == ENTERING:
                 labels.entering(words[o[7], :m], time, o[4], ip, slots[to], slots[to + 1], slots[to + 2])
+            elif op == ENTERED:
+                e = o[4]
+                labels.entered(time, slots[e], slots[e + 2], ip, start, slots[to])
             elif op == LABELS:
                 labels.running_labels(words[o[7], :m], flags, bit, slots[to], slots[to + 1])
             elif op == WINDOW_LABELS:
                 e, r = o[4], o[6]
                 labels.window_labels(
-                    time, slots[e], slots[e + 1], slots[e + 2], slots[r], slots[r + 1], flags, bit, ip, lo, start,
+                    time, slots[e], slots[e + 1], slots[e + 2], hi, slots[r], slots[r + 1], flags, bit, ip, lo, start,
                     slots[to], slots[to + 1],
                 )  # fmt: skip
             elif op == LATEST_LABELS:

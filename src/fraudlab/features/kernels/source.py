@@ -15,14 +15,27 @@ from fraudlab.features.kernels.labels import NEVER
 
 @kernel
 def time_order(time):
-    """Return whether times never fall, and how many equal the one before."""
-    ties = 0
+    """Return whether times never fall, and of how many rows the longest run of equal ones is."""
+    run = 1
+    longest = 1
     for i in range(1, time.size):
-        if time[i] <= time[i - 1]:
-            if time[i] < time[i - 1]:
-                return False, ties
-            ties += 1
-    return True, ties
+        if time[i] > time[i - 1]:
+            run = 1
+        elif time[i] < time[i - 1]:
+            return False, longest
+        else:
+            run += 1
+            longest = max(longest, run)
+    return True, longest
+
+
+@kernel
+def ties_rise(time, rank):
+    """Return whether ranks rise wherever two neighbours share their time."""
+    wrong = 0
+    for i in range(1, time.size):
+        wrong += time[i] == time[i - 1] and rank[i] <= rank[i - 1]
+    return wrong == 0
 
 
 @kernel

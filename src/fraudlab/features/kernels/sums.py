@@ -15,7 +15,8 @@ from fraudlab.features.kernels.jit import kernel
 LOW32 = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 # Squares of integers below this, and 2**23 of them, fit 128 bits.
-LARGEST_INTEGER = 2.0**52
+LARGEST_INTEGER = 2**52
+CUT, CUT_BITS = np.uint64(11), np.uint64(2**11 - 1)  # what a float64 cannot hold of a 64-bit fraction
 MOST_ROWS = 2**23
 UNITS = 1e8
 WORD = 2.0**64
@@ -77,7 +78,13 @@ def window_sum(high, low, lo, hi):
     """Return the float64 nearest to the exact sum of rows lo:hi (what `math.fsum` gives)."""
     b = np.uint64(low[hi])
     a = np.uint64(low[lo])
-    return nearest(np.uint64(high[hi]) - np.uint64(high[lo]) - np.uint64(b < a), b - a)
+    units = np.uint64(high[hi]) - np.uint64(high[lo]) - np.uint64(b < a)
+    part = b - a
+    whole = np.int64(units)
+    if -LARGEST_INTEGER < whole < -2 or 1 < whole < LARGEST_INTEGER:
+        # 53 places of the part, the last one 1 when more are cut, are two more than the sum can hold: it rounds right.
+        return whole + np.int64((part >> CUT) | np.uint64((part & CUT_BITS) != 0)) * 2.0**-53
+    return nearest(units, part)
 
 
 @kernel

@@ -31,53 +31,89 @@ ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
 @kernel
-def group_sizes(codes, ends):
-    """Write where each group ends when the rows are sorted by code (`ends[0]` is 0); code -1 belongs to none."""
-    clear(ends, ends.size)
+def group_sizes(codes, sizes):
+    """Write how many rows have each code; code -1 belongs to no group."""
+    clear(sizes, sizes.size)
     for code in codes:
         if code >= 0:
-            ends[code + 1] += 1
-    for g in range(ends.size - 1):
-        ends[g + 1] += ends[g]
+            sizes[np.uint64(code)] += 1
 
 
 @kernel
-def group_rows(codes, order, ends, rows):
-    """Write the rows of each group: a stable counting sort by code of the rows in `order` (empty: as they are)."""
-    free = ends[:-1].copy()
-    for k in range(np.uint64(codes.size)):
-        row = np.uint64(order[k]) if order.size else k
-        code = codes[row]
-        if code >= 0:
-            place = np.uint64(code)
-            rows[np.uint64(free[place])] = row
-            free[place] += 1
+def place_rows(words, codes, rows, free, to, packed, placed):
+    """Write the words of some rows, and the rows, where their groups go on: one step of a stable counting sort.
+
+    words : (kinds, rows). free : for each group, where its next row goes; moved on. to : room for a number per row.
+    packed : (rows, kinds). One loop after the other, so that the processor can work on many rows at once.
+    """
+    flat = packed.reshape(-1)
+    kinds = np.uint64(words.shape[0])
+    many = np.uint64(codes.size)
+    for i in range(many):
+        if codes[i] >= 0:
+            code = np.uint64(codes[i])
+            to[i] = free[code]
+            free[code] += 1
+        else:
+            to[i] = -1
+    for i in range(many):
+        if to[i] >= 0:
+            placed[np.uint64(to[i])] = rows[i]
+    for i in range(many):
+        if to[i] >= 0:
+            first = np.uint64(to[i]) * kinds
+            for k in range(kinds):
+                flat[first + k] = words[k, i]
+
+
+@kernel
+def move_on(time, first, end, limit):
+    """Return the first row from `first` on with time > limit; there is one before `end`.
+
+    Four rows ahead are looked at together, without a branch that could be guessed wrong.
+    """
+    ahead = FOUR
+    while ahead == FOUR and first + FOUR <= end:
+        ahead = (
+            np.uint64(time[first] <= limit)
+            + np.uint64(time[first + ONE] <= limit)
+            + np.uint64(time[first + TWO] <= limit)
+            + np.uint64(time[first + THREE] <= limit)
+        )
+        first += ahead
+    if ahead == FOUR:
+        while time[first] <= limit:
+            first += ONE
+    return first
 
 
 @kernel
 def edge(time, ip, offset, start, out):
-    """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row).
-
-    Four rows ahead are looked at together, without a branch that could be guessed wrong.
-    """
+    """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row)."""
     for g in range(ip.size - 1):
-        first = np.uint64(ip[g])
         end = np.uint64(ip[g + 1])
+        first = np.uint64(ip[g])
         for i in range(np.uint64(max(ip[g], start)), end):
-            limit = time[i] - offset
-            ahead = FOUR
-            while ahead == FOUR and first + FOUR <= end:
-                ahead = (
-                    np.uint64(time[first] <= limit)
-                    + np.uint64(time[first + ONE] <= limit)
-                    + np.uint64(time[first + TWO] <= limit)
-                    + np.uint64(time[first + THREE] <= limit)
-                )
-                first += ahead
-            if ahead == FOUR:
-                while time[first] <= limit:
-                    first += ONE
+            first = move_on(time, first, end, time[i] - offset)
             out[i] = np.int64(first)
+
+
+@kernel
+def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
+    """Do the work of `edge` for three offsets at once: the processor need not wait for one to find the next."""
+    for g in range(ip.size - 1):
+        end = np.uint64(ip[g + 1])
+        first1 = np.uint64(ip[g])
+        first2 = first1
+        first3 = first1
+        for i in range(np.uint64(max(ip[g], start)), end):
+            now = time[i]
+            first1 = move_on(time, first1, end, now - offset1)
+            first2 = move_on(time, first2, end, now - offset2)
+            first3 = move_on(time, first3, end, now - offset3)
+            out1[i] = np.int64(first1)
+            out2[i] = np.int64(first2)
+            out3[i] = np.int64(first3)
 
 
 @kernel
@@ -126,8 +162,7 @@ def total(what, values, high, low, counted, counts, lo, hi, start, out):
         end = np.uint64(hi[i])
         found = window_sum(high, low, first, end)
         if what != 0:
-            n = counts[end] - counts[first] if counted else hi[i] - lo[i]
-            found = found / n if n else math.nan
+            found /= counts[end] - counts[first] if counted else hi[i] - lo[i]
             if what == RATIO:
                 found = values[i] / found if found != 0.0 else math.nan
         out[i] = found
