@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 a step failed; 2 the input breaks a rule; 75 another run i
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,6 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from fraudlab.commands.shared import (
+    DEMO,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    print_json,
+    print_table,
+    workspace_of,
+)
 
 app = typer.Typer(
     name="fraudlab",
@@ -33,14 +42,6 @@ app.add_typer(config_app, name="config")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="A run config.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change one key of the config, e.g. --set model.max_depth=3. Repeatable."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-DEMO = Path("configs/demo.toml")
-
 
 def _changes(pairs: list[str] | None) -> dict[str, Any]:
     """Read `key=value` pairs; a value is TOML (7, true, 2026-01-01, "text"), else text."""
@@ -58,28 +59,6 @@ def _changes(pairs: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             changes[key.replace(".", "__")] = value
     return changes
-
-
-def _print_table(table: Any, title: str = "") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for column in table.columns:
-        numeric = table[column].dtype.kind in "fi"
-        shown.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
-    for row in table.itertuples(index=False):
-        shown.add_row(
-            *(
-                "" if cell is None or cell != cell else f"{cell:,.4g}" if isinstance(cell, float) else str(cell)
-                for cell in row
-            )
-        )
-    Console().print(shown)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 @app.command()
@@ -121,7 +100,7 @@ def retrain(
     with status:
         run = workflow.retrain(config, changes=changes, fresh=fresh, progress=progress)
     if as_json:
-        _print_json({"run": run.load_json("run"), "decision": run.load_json("decision")})
+        print_json({"run": run.load_json("run"), "decision": run.load_json("decision")})
         return
     _print_summary(console, run, time.perf_counter() - began)
 
@@ -171,9 +150,9 @@ def ingest(
     from fraudlab.datasets import ingest as ingest_dataset
 
     loaded = load_config(config, **_changes(change))
-    manifest = ingest_dataset(loaded, _workspace(config), force=force)
+    manifest = ingest_dataset(loaded, workspace_of(config), force=force)
     if as_json:
-        _print_json(manifest)
+        print_json(manifest)
         return
     said = "is already in the vault, unchanged" if manifest["reused"] else "is in the vault"
     typer.echo(f"{loaded.dataset.name}: {manifest['rows']:,} transactions; the data set {said}.")
@@ -226,9 +205,9 @@ def describe(
 
     from fraudlab.datasets import dataset_facts
 
-    facts = dataset_facts(dataset, purpose=purpose, as_of=None, workspace=_workspace())
+    facts = dataset_facts(dataset, purpose=purpose, as_of=None, workspace=workspace_of())
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     typer.echo(
         f"{dataset}: {facts['rows']:,} transactions of {facts['customers']:,} customers, "
@@ -240,7 +219,7 @@ def describe(
     )
     columns = pd.DataFrame(facts["columns"])
     columns["purposes"] = columns["purposes"].map(", ".join)
-    _print_table(columns)
+    print_table(columns)
 
 
 @config_app.command("check")
@@ -265,7 +244,7 @@ def config_explain() -> None:
 
     from fraudlab.config import explain_keys
 
-    _print_table(pd.DataFrame(explain_keys(), columns=["key", "type", "default", "meaning"]))
+    print_table(pd.DataFrame(explain_keys(), columns=["key", "type", "default", "meaning"]))
 
 
 @features_app.command("list")
@@ -292,9 +271,9 @@ def features_show(
 
     table = named_set(name).describe()
     if as_json:
-        _print_json(table.to_dict("records"))
+        print_json(table.to_dict("records"))
     else:
-        _print_table(table[["column", "group", "meaning"]])
+        print_table(table[["column", "group", "meaning"]])
 
 
 @features_app.command("audit")
@@ -314,12 +293,12 @@ def features_audit(
     loaded = load_config(config, **_changes(change))
     from fraudlab import recipe
 
-    table = recipe.leakage_table(loaded, _workspace(config), cuts=cuts, rows=rows)
+    table = recipe.leakage_table(loaded, workspace_of(config), cuts=cuts, rows=rows)
     leaks = int((table["verdict"] == "leaks").sum())
     if as_json:
-        _print_json(table.to_dict("records"))
+        print_json(table.to_dict("records"))
     else:
-        _print_table(table[["column", "verdict", "moved", "rewriting"]])
+        print_table(table[["column", "verdict", "moved", "rewriting"]])
         for row in table[table["verdict"] != "clean"].itertuples():
             typer.echo(f"\n{row.column}: {row.meaning}")
         typer.echo(
@@ -339,13 +318,13 @@ def models_list(as_json: JsonOption = False) -> None:
     """
     from fraudlab import tracking
 
-    table = tracking.models_table(tracking.open_store(_workspace()))
+    table = tracking.models_table(tracking.open_store(workspace_of()))
     if as_json:
-        _print_json(table.to_dict("records"))
+        print_json(table.to_dict("records"))
     elif table.empty:
         typer.echo("No model is registered yet. Next: fraudlab retrain --config configs/demo.toml")
     else:
-        _print_table(table)
+        print_table(table)
 
 
 @models_app.command("promote")
@@ -361,7 +340,7 @@ def models_promote(
     from fraudlab import tracking
     from fraudlab.runs import project_lock
 
-    workspace = _workspace()
+    workspace = workspace_of()
     with project_lock(workspace):
         done = tracking.promote(tracking.open_store(workspace), name, version, reason=reason)
     before = f"; before: version {done['previous']}" if done["previous"] else ""
@@ -376,13 +355,13 @@ def runs(as_json: JsonOption = False) -> None:
     """
     from fraudlab.workflow import runs_table
 
-    table = runs_table(_workspace())
+    table = runs_table(workspace_of())
     if as_json:
-        _print_json(table.to_dict("records"))
+        print_json(table.to_dict("records"))
     elif table.empty:
         typer.echo("No run yet. Next: fraudlab retrain --config configs/demo.toml")
     else:
-        _print_table(table)
+        print_table(table)
 
 
 @app.command()
@@ -397,7 +376,7 @@ def report(
     from fraudlab.report import build_report, to_pdf
     from fraudlab.schema import InputError, did_you_mean
 
-    workspace = _workspace()
+    workspace = workspace_of()
     folder = workspace.runs / run
     if not folder.is_dir():
         there = [path.parent.name for path in workspace.runs.glob("*/state.json")]
@@ -425,7 +404,7 @@ def notebook(
     """
     from fraudlab.workflow import run_notebook
 
-    run_notebook(path, out, _changes(parameter), cwd=_workspace().root)
+    run_notebook(path, out, _changes(parameter), cwd=workspace_of().root)
     typer.echo(f"{out}")
 
 
@@ -447,11 +426,11 @@ def scan(
     needles = raw_identifiers(loaded)
     found = find_planted(paths, needles)
     if as_json:
-        _print_json(found.to_dict("records"))
+        print_json(found.to_dict("records"))
     elif found.empty:
         typer.echo(f"None of {len(needles):,} raw identifiers found in {', '.join(map(str, paths))}.")
     else:
-        _print_table(found)
+        print_table(found)
     if not found.empty:
         raise typer.Exit(1)
 
@@ -464,7 +443,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
     """
     from fraudlab import tracking
 
-    workspace = _workspace()
+    workspace = workspace_of()
     tracking.open_store(workspace)
     command, environment = tracking.ui_command(workspace, port=port)
     typer.echo(f"MLflow: http://127.0.0.1:{port}   (Ctrl+C ends it)")
@@ -477,7 +456,7 @@ def lab(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8888) ->
 
     Example: fraudlab lab --port 8889
     """
-    root = _workspace().root
+    root = workspace_of().root
     command = [
         sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}", "--LabApp.default_url=/lab/tree/notebooks/01_ingest.ipynb",
@@ -487,12 +466,6 @@ def lab(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8888) ->
         "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]  # fmt: skip
     os.execvpe(command[0], command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "PASSIVE"})
-
-
-def _workspace(config: Path | None = None) -> Any:
-    from fraudlab.config import Workspace
-
-    return Workspace.of(config)
 
 
 def main() -> None:

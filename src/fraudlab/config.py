@@ -177,6 +177,16 @@ class Workspace:
         return Path(elsewhere).resolve() if elsewhere else self.root / ".keys"
 
     @property
+    def audit(self) -> Path:
+        """The tamper-evident audit log, a database."""
+        return self.root / "data" / "audit.db"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of consents, objections and erasures, a database."""
+        return self.root / "data" / "ledger.db"
+
+    @property
     def mlruns(self) -> Path:
         """MLflow's database and artifacts."""
         return self.root / "mlruns"
