@@ -196,6 +196,45 @@ def test_a_tree_counts_and_finds_as_a_sorted_list_does(size, changes):
     assert [windows.tree_find(tree, k) for k in range(len(held))] == held
 
 
+@given(st.lists(st.sampled_from([-0.0, 0.0, 1.0, 1.5, 2.0, 1e12]) | st.floats(-1e6, 1e6), max_size=40), st.data())
+def test_one_windows_quantile_and_percentile_are_numpys_and_a_count(values, data):
+    values = np.array(values)
+    lo = data.draw(st.integers(0, values.size))
+    hi = data.draw(st.integers(lo, values.size))
+    q = data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]))
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=values.size, max_size=values.size)), np.int64)
+    used = values[lo:hi][chosen[lo:hi] == 1]
+    found = windows.last_quantile(q, values, chosen, 0, lo, hi, np.empty(values.size + 1))
+    among = windows.last_percentile(values, chosen, 0, lo, hi, 1.5)
+    if used.size == 0:
+        assert math.isnan(found)
+        assert math.isnan(among)
+        return
+    assert found == pytest.approx(np.quantile(used, q), rel=1e-12, abs=1e-9)
+    assert among == (np.sum(used < 1.5) + 0.5 * np.sum(used == 1.5)) / used.size
+    assert math.isnan(windows.last_percentile(values, chosen, 0, lo, hi, math.nan))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.data())
+def test_selection_puts_the_value_of_that_place_where_a_sort_would(values, data):
+    k = data.draw(st.integers(0, len(values) - 1))
+    work = np.array(values)
+    windows.select(work, work.size, k)
+    assert work[k] == sorted(values)[k]
+    assert max(work[: k + 1]) == work[k] == min(work[k:])
+
+
+def test_the_spread_of_very_many_gaps_is_that_of_the_gaps():
+    rows = 2**23 + 10  # more than a sum of squares of any integers could hold
+    gaps = np.where(np.arange(rows) % 2 == 0, 1_000_000, 3_000_000)
+    two, four, many = np.empty((2, rows + 1), np.int64), np.empty((2, rows + 1), np.int64), np.empty(rows + 1, np.int64)
+    none = np.empty(0, np.int64)
+    sums.running_squares(gaps, gaps, -1, two, four, many)
+    lo, hi, out = np.zeros(rows, np.int64), np.full(rows, rows), np.empty(rows)
+    windows.spread(1e6, gaps.view(np.float64), gaps, -1, two, four, many, False, none, 1, lo, hi, rows - 1, out)
+    assert out[-1] == pytest.approx(np.std(gaps[1:] / 1e6, ddof=1), rel=1e-12)
+
+
 @given(st.lists(st.sampled_from([0, 0, 1, 2, 5, 9]), min_size=1, max_size=40), st.integers(1, 12), st.data())
 def test_edges_lie_before_the_first_row_within_reach(steps, offset, data):
     time_ = np.array(list(accumulate(steps)))

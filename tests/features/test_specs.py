@@ -126,7 +126,8 @@ def test_the_digest_follows_what_is_computed_not_what_it_is_called():
         return FeatureSet(name, [value("amount"), risk("merchant_id", window, **options)], dtype)
 
     assert make(name="y").digest == make().digest
-    assert make(prior=(0.5, 20)).digest == make(prior=[0.5, 20]).digest
+    assert make(prior=(0.5, 20)).digest == make(prior=[0.5, 20]).digest == make(prior=(0.5, 20.0)).digest
+    assert make(empty=1).digest == make(empty=1.0).digest
     others = [make(window="8d"), make(dtype="float32"), make(empty=0.5), FeatureSet("x", make().specs[::-1])]
     others += [make(last=3), make(last=4), make(prior=(0.5, 20)), make(prior=(0.5, 21))]
     assert len({features.digest for features in (make(), *others)}) == 9
@@ -271,6 +272,15 @@ REFUSED = {
     ),
     "zone of a continent": (lambda: hour("Europe"), "hour: zone must be a time zone's name; found 'Europe'"),
     "zone of nowhere": (lambda: hour(""), "hour: zone must be a time zone's name; found ''"),
+    "zone of this machine": (lambda: hour("localtime"), "hour: zone must be a time zone's name; found 'localtime'"),
+    "current as text": (
+        lambda: WindowSpec("count", "ip", "7d", include_current="no"),
+        "count: include_current must be True or False; found 'no'",
+    ),
+    "first as text": (
+        lambda: since_fraud("ip", "7d", first="x"),
+        "since_fraud: first must be True or False; found 'x'",
+    ),
     "zone as number": (lambda: usual_hour("ip", "7d", zone=1), "usual_hour: zone must be .*; found 1"),
     "zone as path": (lambda: hour("../../etc/passwd"), "hour: zone must be a time zone's name"),
     "zones": (lambda: hour_shift("ip", "7d", zone=["UTC"]), r"hour_shift: zone must be .*; found \['UTC'\]"),

@@ -153,6 +153,10 @@ class WindowSpec:
             parse_duration(width, f"{self.statistic}: window")
         if self.delay is not None:
             parse_duration(self.delay, f"{self.statistic}: delay")
+        if not isinstance(self.include_current, bool):
+            raise InputError(
+                f"{self.statistic}: include_current must be True or False; found {self.include_current!r}; correct it"
+            )
         if self.include_current and (self.delay or not takes.include_current):
             why = (
                 "the row lies after a delayed window" if takes.include_current else "it tells the row from its history"
@@ -176,6 +180,7 @@ class WindowSpec:
             raise InputError(
                 f"{self.statistic}: q must be a number from 0 to 1 of quantile, else left out; found {self.q!r}"
             )
+        _as_real(self, "q")
         _check_zone(self, takes.zone)
 
     @property
@@ -246,6 +251,7 @@ class PastSpec:
                 raise InputError(
                     f"speed: slack_km must be a finite number >= 0; found {self.slack_km!r}; the default is 25"
                 )
+            _as_real(self, "slack_km")
             parse_duration(self.floor, "speed: floor")  # type: ignore[arg-type]
         elif self.slack_km is not None or self.floor is not None:
             raise InputError(f"{self.statistic}: slack_km and floor belong to speed; found one of them; remove it")
@@ -436,6 +442,7 @@ def _check_condition(statistic: str, where: Condition) -> None:
 def _check_risk(spec: WindowSpec) -> None:
     if spec.empty is not None and (spec.statistic != "risk" or not _is_number(spec.empty)):
         raise InputError(f"{spec.statistic}: empty must be a finite number of risk, or left out; found {spec.empty}")
+    _as_real(spec, "empty")
     if spec.prior is None:
         return
     object.__setattr__(spec, "prior", tuple(spec.prior) if isinstance(spec.prior, list | tuple) else spec.prior)
@@ -445,6 +452,13 @@ def _check_risk(spec: WindowSpec) -> None:
             f"{spec.statistic}: prior must be (rate from 0 to 1, strength > 0) of risk, or left out; "
             f"found {spec.prior!r}; (0.01, 20) weighs like 20 labels"
         )
+    object.__setattr__(spec, "prior", tuple(map(float, spec.prior)))
+
+
+def _as_real(spec: Spec, name: str) -> None:
+    """Make a number that was given a float: 20 and 20.0 are the same spec, and must have the same digest."""
+    if getattr(spec, name) is not None:
+        object.__setattr__(spec, name, float(getattr(spec, name)))
 
 
 def _check_zone(spec: WindowSpec | CurrentSpec, may: bool) -> None:
@@ -453,6 +467,8 @@ def _check_zone(spec: WindowSpec | CurrentSpec, may: bool) -> None:
     if not may:
         raise InputError(f"{spec.statistic}: zone must be left out; found {spec.zone!r}; remove it")
     try:
+        if spec.zone in ("localtime", "posixrules"):  # what they mean depends on the machine
+            raise LookupError
         ZoneInfo(spec.zone)
     except (ValueError, OSError, TypeError, AttributeError, LookupError):
         raise InputError(

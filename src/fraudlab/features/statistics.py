@@ -14,6 +14,7 @@ from fraudlab.features.specs import (
     PastSpec,
     WindowSpec,
 )
+from fraudlab.schema import InputError
 
 Names = str | Sequence[str]
 
@@ -456,6 +457,8 @@ def since_fraud(by: Names, window: Names, *, delay: str | None = None, first: bo
     >>> since_fraud(by="merchant_id", window="90d").columns
     ('merchant_id__since_fraud__90d',)
     """
+    if not isinstance(first, bool):
+        raise InputError(f"since_fraud: first must be True or False; found {first!r}; correct it")
     return WindowSpec("since_first_fraud" if first else "since_fraud", by, window, delay=delay)
 
 

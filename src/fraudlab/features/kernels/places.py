@@ -117,7 +117,7 @@ def usual_hour(what, local, sums, lo, hi, start, out):
             together = length / (n * DIRECTION)
             out[i] = math.sqrt(-2 * math.log(together)) * (12 / math.pi) if together < 1 - 1e-11 else 0.0
         elif what == USUAL_HOUR:
-            out[i] = hour
+            out[i] = hour if hour < 24.0 else 0.0  # the remainder of a tiny negative number is 24
         else:
             away = abs((local[i] % DAY) / HOUR - hour)
             out[i] = min(away, 24.0 - away)

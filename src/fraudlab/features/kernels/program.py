@@ -84,6 +84,7 @@ def run(
         ip = ends[g : h + 1] - a
         spread_words(packed[a : a + m], words)
         time = words[0, :m]
+        single = start > 0 and start == m - 1  # a payment that has just come in: nothing else is wanted
         for k in range(ops.shape[0]):
             o = ops[k]
             p = params[k]
@@ -120,7 +121,7 @@ def run(
                 sums.running_squares(
                     slots[o[4], :m], flags, bit, slots[to : to + 2], slots[to + 2 : to + 4], slots[to + 4]
                 )
-            elif op == RANKS:
+            elif op == RANKS and not single:
                 windows.ranks(own, flags, bit, ip, slots[to], slots[to + 1], slots[to + 2], slots[to + 3])
             elif op == ENTERING:
                 labels.entering(words[o[7], :m], time, o[4], ip, slots[to], slots[to + 1], slots[to + 2])
@@ -162,6 +163,12 @@ def run(
                     windows.zscore(own, mean, out, start)
             elif op == EXTREME:
                 windows.extreme(o[7], o[8] != 0, own, flags, bit, ip, lo, hi, seen[0], start, out)
+            elif op == QUANTILE and single:
+                out[start] = windows.last_quantile(
+                    p[0], own, flags, bit, lo[start], hi[start], seen[0].view(np.float64)
+                )
+            elif op == PERCENTILE and single:
+                out[start] = windows.last_percentile(own, flags, bit, lo[start], hi[start], own[start])
             elif op == QUANTILE:
                 windows.quantile(p[0], own, slots[o[8]], slots[o[8] + 1], ip, lo, hi, seen[0], start, out)
             elif op == PERCENTILE:

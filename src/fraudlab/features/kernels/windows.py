@@ -172,14 +172,15 @@ def total(what, values, high, low, counted, counts, lo, hi, start, out):
 def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip, lo, hi, start, out):
     """Write the standard deviation (n - 1) of each window, in the `unit` of its integers, NaN below two values.
 
-    The first `skip` rows of a window are left out. Windows beyond the reach of integers are visited row by row.
+    The first `skip` rows of a window are left out. Windows beyond the reach of integers are visited row by row; gaps,
+    of which the first is skipped, never are: their sum is a length of time, which bounds the sum of their squares.
     """
     for i in range(start, lo.size):
         first = min(lo[i] + skip, hi[i])
         n = counts[hi[i]] - counts[first] if counted else hi[i] - first
         if n < 2:
             out[i] = math.nan
-        elif large[hi[i]] > large[first] or n > MOST_ROWS:
+        elif skip == 0 and (large[hi[i]] > large[first] or n > MOST_ROWS):
             out[i] = spread_by_visits(values, flags, bit, first, hi[i]) * (UNITS / unit)
         else:
             out[i] = window_spread(sums, squares, first, hi[i], n) / unit
@@ -343,25 +344,13 @@ def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
         entered = a
         n = 0
         for i in range(max(a, start), ip[g + 1]):
-            if entered < lo[i] and n == 0:
-                left = lo[i]
-                entered = left
-            while entered < hi[i]:
-                if rank[entered] >= 0:
-                    tree_add(held, rank[entered], 1)
-                    n += 1
-                entered += 1
-            while left < lo[i]:
-                if rank[left] >= 0:
-                    tree_add(held, rank[left], -1)
-                    n -= 1
-                left += 1
+            left, entered, n = move_ranks(rank, held, left, entered, n, lo[i], hi[i])
             if n == 0:
                 out[i] = math.nan
                 continue
             place = q * (n - 1)
             k = np.int64(math.floor(place))
-            found = values[order[a + tree_find(held, k)]]
+            found = values[order[a + tree_find(held, k)]] + 0.0  # zero has no sign
             if place > k:
                 found += (values[order[a + tree_find(held, k + 1)]] - found) * (place - k)
             out[i] = found
@@ -378,23 +367,88 @@ def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
         entered = a
         n = 0
         for i in range(max(a, start), ip[g + 1]):
-            if entered < lo[i] and n == 0:
-                left = lo[i]
-                entered = left
-            while entered < hi[i]:
-                if rank[entered] >= 0:
-                    tree_add(held, rank[entered], 1)
-                    n += 1
-                entered += 1
-            while left < lo[i]:
-                if rank[left] >= 0:
-                    tree_add(held, rank[left], -1)
-                    n -= 1
-                left += 1
+            left, entered, n = move_ranks(rank, held, left, entered, n, lo[i], hi[i])
             if n == 0 or below[i] < 0:
                 out[i] = math.nan
             else:
                 out[i] = 0.5 * (tree_sum(held, below[i]) + tree_sum(held, upto[i])) / n
+
+
+@kernel
+def move_ranks(rank, held, left, entered, n, lo, hi):
+    """Move the window of ranks held in a tree to lo:hi; return its edges and how many ranks it holds."""
+    if entered < lo and n == 0:
+        left = lo
+        entered = lo
+    while entered < hi:
+        if rank[entered] >= 0:
+            tree_add(held, rank[entered], 1)
+            n += 1
+        entered += 1
+    while left < lo:
+        if rank[left] >= 0:
+            tree_add(held, rank[left], -1)
+            n -= 1
+        left += 1
+    return left, entered, n
+
+
+@kernel
+def last_quantile(q, values, flags, bit, lo, hi, work):
+    """Return what `quantile` would write of one window, by selection: no need to rank rows for one answer."""
+    n = 0
+    for i in range(lo, hi):
+        if bit < 0 or (flags[i] >> bit) & 1:
+            work[n] = values[i] + 0.0
+            n += 1
+    if n == 0:
+        return math.nan
+    place = q * (n - 1)
+    k = np.int64(math.floor(place))
+    select(work, n, k)
+    found = work[k]
+    if place > k:
+        above = work[k + 1]
+        for i in range(k + 2, n):
+            above = min(above, work[i])
+        found += (above - found) * (place - k)
+    return found
+
+
+@kernel
+def select(values, n, k):
+    """Put the first n values in such an order that none before place k is larger, none after it smaller (Hoare)."""
+    left = 0
+    right = n - 1
+    while left < right:
+        pivot = values[(left + right) // 2]
+        i = left
+        j = right
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < k:
+            left = i
+        if i > k:
+            right = j
+
+
+@kernel
+def last_percentile(values, flags, bit, lo, hi, value):
+    """Return what `percentile` would write of one window, for the value of its row, by counting."""
+    n = 0
+    twice = 0
+    for i in range(lo, hi):
+        if bit < 0 or (flags[i] >> bit) & 1:
+            n += 1
+            twice += (values[i] < value) + (values[i] <= value)
+    return 0.5 * twice / n if n and value == value else math.nan
 
 
 @kernel
