@@ -26,6 +26,7 @@ MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
 STEP = 16_384  # rows whose words are made at once on their way to their groups
 PAGE = 4096  # bytes
+LEAST_ROOM = 4 << 20  # bytes of words that are no matter, however small the result
 LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
@@ -53,6 +54,11 @@ class Source:
         if key not in self._memo:  # two threads may both make it: the same, and rarely
             self._memo[key] = make()
         return self._memo[key]
+
+    def keep(self, names: set[str]) -> None:
+        """Forget what was made of columns other than these."""
+        for key in [key for key in self._memo if key[0] in ("codes", "number") and key[1] not in names]:
+            del self._memo[key]
 
     def number(self, name: str) -> Array:
         """Return a numeric column as float64, NaN where it is missing."""
@@ -308,10 +314,13 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             pool.submit(part.fill, 0)
         source = Source(frame, where)
         plans = {entity: plan([spec for spec, _ in work[entity]], source.may_miss) for entity in filter(None, work)}
-        room = _room(len(frame), max((len(todo.words) for todo in plans.values()), default=0))
+        room = Room()
         for entity, todo in plans.items():
             columns = np.concatenate([columns for _, columns in work[entity]])
             _compute_entity(source, entity, todo, columns, out, pool, room)
+            work.pop(entity)
+            source.keep({name for members in work.values() for spec, _ in members for name in spec.requires})
+        del room
         if () in work:
             _compute_rows(source, work[()], out, pool)
     return out
@@ -351,64 +360,74 @@ def _compute_rows(source: Source, members: list[tuple[Any, Array]], out: Array, 
 
 
 class Groups(NamedTuple):
-    """The rows of each entity, one entity after the other, each in the total order.
+    """The rows of some entities, one entity after the other, each in the total order.
 
     Attributes
     ----------
     ends : where each entity's rows end, from 0 on. rows : the frame's row of each. packed : (rows, words) of a plan.
-    without : the frame's rows that belong to no entity.
     """
 
     ends: Array
     rows: Array
     packed: Array
-    without: Array
 
 
-def _room(rows: int, words: int) -> tuple[Array, Array]:
-    """Return memory for the rows and the words of `Groups`, which one entity after the other can use."""
-    return np.empty(rows, np.int32), np.empty(rows * words, np.int64)
+class Room:
+    """Memory for the rows and the words of `Groups`, which one after the other uses: new memory is dear to touch."""
+
+    def __init__(self) -> None:
+        self.rows, self.words = np.empty(0, np.int32), np.empty(0, np.int64)
+
+    def take(self, rows: int, words: int) -> tuple[Array, Array]:
+        """Return room for so many rows of so many words."""
+        if rows > self.rows.size:
+            self.rows = np.empty(rows, np.int32)
+        if rows * words > self.words.size:
+            self.words = np.empty(rows * words, np.int64)
+        return self.rows[:rows], self.words[: rows * words].reshape(rows, words)
+
+
+def entity_codes(source: Source, entity: tuple[str, ...]) -> tuple[Array, int]:
+    """Return the entity of each row in the total order as a code (-1: none), and how many entities there are."""
+    code, groups = source.entity(entity)
+    return code if source.order is None else code[source.order], groups
 
 
 def group(
-    source: Source,
-    entity: tuple[str, ...],
-    todo: Plan,
-    pool: ThreadPoolExecutor,
-    room: tuple[Array, Array] | None = None,
+    source: Source, code: Array, groups: int, places: Array | None, todo: Plan, pool: ThreadPoolExecutor, room: Room
 ) -> Groups:
     """Return the rows of each entity with the words that the plan needs: a counting sort, each thread with its share.
 
     Words are made for some rows at a time and go from there to their place: they never lie in memory twice.
+
+    Parameters
+    ----------
+    code : the entity of each row, in the total order. places : of these rows, where in the total order; None: all rows.
     """
-    code, groups = source.entity(entity)
-    if source.order is not None:
-        code = code[source.order]
     words = [source.word(key, todo.bits) for key in todo.words]
-    shares = [share for share in np.array_split(np.arange(0, len(source), STEP), pool._max_workers) if share.size]
+    shares = [share for share in np.array_split(np.arange(0, code.size, STEP), pool._max_workers) if share.size]
     starts = [int(share[0]) for share in shares]
     free = np.zeros((len(starts), groups), np.int64)
     list(pool.map(windows.group_sizes, np.split(code, starts[1:]), free))
     ends = np.concatenate(([0], np.cumsum(free.sum(axis=0))))
     free[:] = ends[:-1] + np.cumsum(free, axis=0) - free
-    rows, packed = room or _room(len(source), len(words))
-    rows, packed = rows[: ends[-1]], packed[: ends[-1] * len(words)].reshape(-1, len(words))
+    rows, packed = room.take(int(ends[-1]), len(words))
 
     def work(share: Array, free: Array) -> None:
         some = np.empty((len(words), STEP), np.int64)
         reals, to = some.view(np.float64), np.empty(STEP, np.int64)
         for start in share:
-            end = min(start + STEP, len(source))
-            mine = np.arange(start, end) if source.order is None else source.order[start:end]
-            which = slice(start, end) if source.order is None else mine
+            end = min(start + STEP, code.size)
+            mine = np.arange(start, end) if places is None else places[start:end]
+            mine = mine if source.order is None else source.order[mine]
+            which = slice(start, end) if places is None and source.order is None else mine
             for k, word in enumerate(words):
                 values = word(which)
                 (reals if values.dtype == np.float64 else some)[k, : end - start] = values
             windows.place_rows(some, code[start:end], mine.astype(np.int32, copy=False), free, to, packed, rows)
 
     list(pool.map(work, shares, free))
-    without = np.flatnonzero(code < 0) if rows.size < len(source) else rows[:0]
-    return Groups(ends, rows, packed, without if source.order is None else source.order[without])
+    return Groups(ends, rows, packed)
 
 
 def _compute_entity(
@@ -418,24 +437,39 @@ def _compute_entity(
     columns: Array,
     out: Array,
     pool: ThreadPoolExecutor,
-    room: tuple[Array, Array],
+    room: Room,
 ) -> None:
-    """Fill the columns of all specs of one entity: one grouping of its rows, one pass over its groups."""
-    grouped = group(source, entity, todo, pool, room)
-    ends = grouped.ends
-    if grouped.without.size:
-        out[np.ix_(grouped.without, columns)] = np.nan
-    codes = [len(source.codes(key[1])[1]) for key in todo.words if key[0] == "code"]
+    """Fill the columns of all specs of one entity: one grouping of its rows, one pass over its groups.
+
+    Where the words would take much memory beside the result, some of the entities at a time.
+    """
+    code, groups = entity_codes(source, entity)
+    sizes = np.empty(groups, np.int64)
+    windows.group_sizes(code, sizes)
+    before = np.concatenate(([0], np.cumsum(sizes)))
+    if before[-1] < len(source):
+        without = np.flatnonzero(code < 0)
+        out[np.ix_(without if source.order is None else source.order[without], columns)] = np.nan
+    capacity = max(CHUNK, int(sizes.max(initial=0)))
+    codes = max((len(source.codes(key[1])[1]) for key in todo.words if key[0] == "code"), default=0)
+    most = max(out.nbytes // 4, LEAST_ROOM) // (8 * len(todo.words))
+    batches = _cut(before, -(-int(before[-1]) // most))
+    for first, end in batches:
+        places = None if len(batches) == 1 else np.flatnonzero((code >= first) & (code < end))
+        mine = code if places is None else code[places] - np.int32(first)
+        grouped = group(source, mine, end - first, places, todo, pool, room)
+
+        def work(part: tuple[int, int], grouped: Groups = grouped) -> None:
+            run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
+
+        list(pool.map(work, _cut(grouped.ends, 2 * pool._max_workers)))
+
+
+def _cut(ends: Array, pieces: int) -> list[tuple[int, int]]:
+    """Cut groups into about so many pieces of about as many rows, each given by its first group and its end."""
+    cuts = np.searchsorted(ends, np.linspace(0, ends[-1], pieces + 1)[1:-1].astype(np.int64)).tolist()
     groups = ends.size - 1
-    capacity = max(CHUNK, int(np.diff(ends).max(initial=0)))
-    pieces = 2 * pool._max_workers
-    cuts = np.unique(np.searchsorted(ends, np.linspace(0, ends[-1], pieces + 1)[1:-1].astype(np.int64)))
-    parts = list(pairwise([0, *(int(cut) for cut in cuts if 0 < cut < groups), groups]))
-
-    def work(part: tuple[int, int]) -> None:
-        run(todo, grouped, part, capacity, np.zeros(max(codes, default=0), np.int64), columns, out)
-
-    list(pool.map(work, parts))
+    return list(pairwise([0, *(cut for cut in sorted(set(cuts)) if 0 < cut < groups), groups]))
 
 
 def run(

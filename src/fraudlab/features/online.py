@@ -188,7 +188,9 @@ class OnlineState:
             for name in log.by:
                 self._take_codes(source, name)
             with ThreadPoolExecutor(1) as pool:
-                grouped = engine.group(source, log.by, log.plan, pool)
+                grouped = engine.group(
+                    source, *engine.entity_codes(source, log.by), None, log.plan, pool, engine.Room()
+                )
             if len(log.by) == 1:
                 log.entities = {k: k for k in range(grouped.ends.size - 1)}
             else:
