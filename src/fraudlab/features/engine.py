@@ -507,23 +507,24 @@ class Graph:
         sizes = [len(found) for _, found in coded]
         self.offsets = [sum(sizes[:k]) for k in range(len(sizes))]
         self.order = np.arange(len(source), dtype=np.int32) if source.order is None else source.order
+        ordered = (lambda values: values) if source.order is None else (lambda values: values[source.order])
         nodes = np.empty((len(source), len(names)), np.int64)
         for k, (code, _) in enumerate(coded):
-            ordered = code[self.order]
-            nodes[:, k] = np.where(ordered < 0, -1, ordered + np.int64(self.offsets[k]))
+            links.numbered(ordered(code), self.offsets[k], nodes[:, k])
         self.parent = np.arange(sum(sizes))
         self.seen = np.zeros(sum(sizes), bool)
         self.members, self.frauds = np.zeros(sum(sizes), np.int64), np.zeros(sum(sizes), np.int64)
         self.where = np.empty(len(source), np.int64)
         self.members_of_rows, self.frauds_of_rows = np.empty(len(source), np.int64), np.empty(len(source), np.int64)
         if "label_time" in source.frame and "is_fraud" in source.frame:
-            self.known, fraud = source.known(self.order), source.fraud()[0][self.order]
+            self.known = source.known(slice(None) if source.order is None else source.order)
+            fraud = ordered(source.fraud()[0])
         else:
             self.known, fraud = np.full(len(source), NEVER), np.zeros(len(source), bool)
-        by_known = np.argsort(self.known, kind="stable")
-        by_known = by_known[fraud[by_known] & (self.known[by_known] != NEVER)]
+        told = np.flatnonzero(fraud & (self.known != NEVER))
+        by_known = told[np.argsort(self.known[told], kind="stable")]
         tree = (self.parent, self.seen, self.members, self.frauds, self.where)
         result = (self.members_of_rows, self.frauds_of_rows)
-        time = source.time[self.order]
+        time = ordered(source.time)
         done = links.linked(nodes, 0, time, self.known, by_known, fraud, *tree, *result)
         self.later = by_known[done:]

@@ -66,3 +66,10 @@ def linked(nodes, counted, time, known, by_known, fraud, parent, seen, members, 
             k += 1
         out_members[i], out_frauds[i], where[i] = link(nodes[i], seen, counted, parent, members, frauds)
     return k
+
+
+@kernel
+def numbered(codes, offset, nodes):
+    """Write the node of each code: nodes of one column after those of another; -1 stays -1."""
+    for i in range(codes.size):
+        nodes[i] = codes[i] + offset if codes[i] >= 0 else -1
