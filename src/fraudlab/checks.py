@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from fraudlab.features import FeatureSet
 from fraudlab.features.audit import audit_leakage, stability, time_consistency
+from fraudlab.privacy.scan import find_planted, telling
 
 Result = Literal["passed", "failed", "not applicable"]
 Severity = Literal["stops the run", "informs"]
@@ -101,6 +103,29 @@ def steady(features: pd.DataFrame, event_time: Any, **options: Any) -> Answer:
     return "passed", f"The values of {len(worst)} features stayed; the largest index is {worst.iloc[0]:.2f}.", table
 
 
+def nameless(paths: Iterable[Path], needles: Iterable[str], *, root: Path) -> Answer:
+    """Fail when a file holds a raw identifier of the source, in whatever disguise; `find_planted` makes the table.
+
+    Parameters
+    ----------
+    paths : what the run wrote: files, or folders with everything below them.
+    needles : the raw identifiers, as `fraudlab.datasets.raw_identifiers` gives them; numbers that fill their range
+        (`telling`) are left out.
+    root : files are named from here.
+    """
+    needles = telling(needles)
+    if not needles:
+        nothing = pd.DataFrame(columns=["file", "kind", "count"])
+        return "not applicable", "The source holds no identifiers that can be told from other numbers.", nothing
+    table = find_planted(paths, needles)
+    table["file"] = [str(Path(file).relative_to(root)) for file in table["file"]]
+    if len(table):
+        files = table["file"].unique()
+        hold = "file holds" if len(files) == 1 else "files hold"
+        return "failed", f"{len(files)} {hold} raw identifiers of the source: {_named(files)}.", table
+    return "passed", f"None of {len(needles):,} raw identifiers of the source is in what the run wrote.", table
+
+
 def _named(names: Iterable[str], most: int = 3) -> str:
     listed = [str(name) for name in names]
     more = len(listed) - most
@@ -117,6 +142,7 @@ CHECKS: dict[str, Check] = {
         Check("FL001", "Features see only the past", "stops the run", past_only),
         Check("FL002", "Each feature alone still tells frauds later", "informs", lasting),
         Check("FL003", "The values of the features stay as they were", "informs", steady),
+        Check("FL004", "What the run wrote holds no raw identifier", "stops the run", nameless),
     )
 }
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fraudlab.commands import audit, backup, doctor, keys, privacy, servers
 from fraudlab.commands.shared import (
     DEMO,
     ConfigOption,
@@ -41,6 +42,13 @@ models_app = typer.Typer(help="Look at the registered models.", no_args_is_help=
 app.add_typer(config_app, name="config")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
+app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app, name="backup")
+app.add_typer(keys.app, name="keys")
+app.add_typer(privacy.app, name="privacy")
+app.command()(servers.ui)
+app.command()(servers.lab)
+app.command()(doctor.doctor)
 
 
 def _changes(pairs: list[str] | None) -> dict[str, Any]:
@@ -88,6 +96,11 @@ def retrain(
     def progress(event: dict[str, Any]) -> None:
         if event["status"] == "reused":
             console.print("Nothing changed since this run: its results are reused (--fresh runs again).")
+        elif event["status"] == "retrain_due":
+            console.print(
+                f"Version {event['version']} was trained on {event['customers']:,} erased customer(s): it is due to be "
+                "replaced by a model that never saw them."
+            )
         elif event["status"] == "started":
             status.update(f"[{event['number']}/{event['of']}] {event['title']} ...")
         else:
@@ -215,7 +228,13 @@ def describe(
     )
     typer.echo(
         f"frauds {facts['frauds']:,} of {facts['labelled']:,} labelled ({facts['fraud_rate']:.3%}), "
-        f"not known yet {facts['unlabelled']:,}\n"
+        f"not known yet {facts['unlabelled']:,}"
+    )
+    left_out = facts["left_out"]
+    why = ", ".join(f"{reason} {n:,}" for reason, n in left_out["why"].items())
+    typer.echo(
+        f"left out for this purpose: {left_out['customers']:,} customers with {left_out['rows']:,} transactions"
+        f"{f' ({why})' if why else ''}\n"
     )
     columns = pd.DataFrame(facts["columns"])
     columns["purposes"] = columns["purposes"].map(", ".join)
@@ -338,11 +357,15 @@ def models_promote(
     Example: fraudlab models promote demo 1 --reason "version 2 raised false alarms on travel"
     """
     from fraudlab import tracking
+    from fraudlab.privacy.auditlog import audit_log
+    from fraudlab.privacy.masking import mask_text
     from fraudlab.runs import project_lock
 
     workspace = workspace_of()
     with project_lock(workspace):
         done = tracking.promote(tracking.open_store(workspace), name, version, reason=reason)
+        facts = {"model": name, "model_version": version, "before": done["previous"]}
+        audit_log(workspace).append("promote", by="hand", reason=mask_text(reason)[0], **facts)
     before = f"; before: version {done['previous']}" if done["previous"] else ""
     typer.echo(f"{name} version {version} is the champion{before}")
 
@@ -373,6 +396,7 @@ def report(
 
     Example: fraudlab report demo-1a2b3c4d5e --out /tmp/review.pdf
     """
+    from fraudlab.privacy.auditlog import audit_log
     from fraudlab.report import build_report, to_pdf
     from fraudlab.schema import InputError, did_you_mean
 
@@ -389,6 +413,7 @@ def report(
             to_pdf(html, out)
         else:
             build_report(folder, out)
+        audit_log(workspace).append("export", what="report", run=run, to=out.suffix)
     typer.echo(f"{_near(written, workspace.root)}")
 
 
@@ -406,66 +431,6 @@ def notebook(
 
     run_notebook(path, out, _changes(parameter), cwd=workspace_of().root)
     typer.echo(f"{out}")
-
-
-@app.command()
-def scan(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders to search.")],
-    config: ConfigOption = DEMO,
-    as_json: JsonOption = False,
-) -> None:
-    """Search files, byte by byte, for the raw identifiers of a config's source data; exit 1 if any is found.
-
-    Example: fraudlab scan runs reports mlruns data/vault --config configs/demo.toml
-    """
-    from fraudlab.config import load_config
-    from fraudlab.datasets import raw_identifiers
-    from fraudlab.privacy.scan import find_planted
-
-    loaded = load_config(config)
-    needles = raw_identifiers(loaded)
-    found = find_planted(paths, needles)
-    if as_json:
-        print_json(found.to_dict("records"))
-    elif found.empty:
-        typer.echo(f"None of {len(needles):,} raw identifiers found in {', '.join(map(str, paths))}.")
-    else:
-        print_table(found)
-    if not found.empty:
-        raise typer.Exit(1)
-
-
-@app.command()
-def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
-    """Open MLflow on this project's own runs and models (a plain `mlflow ui` would open another database).
-
-    Example: fraudlab ui --port 5001
-    """
-    from fraudlab import tracking
-
-    workspace = workspace_of()
-    tracking.open_store(workspace)
-    command, environment = tracking.ui_command(workspace, port=port)
-    typer.echo(f"MLflow: http://127.0.0.1:{port}   (Ctrl+C ends it)")
-    os.execvpe(command[0], command, os.environ | environment)
-
-
-@app.command()
-def lab(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8888) -> None:
-    """Open JupyterLab on the notebooks, on this machine only, with a token.
-
-    Example: fraudlab lab --port 8889
-    """
-    root = workspace_of().root
-    command = [
-        sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}", "--LabApp.default_url=/lab/tree/notebooks/01_ingest.ipynb",
-        # Kernels talk over Unix sockets, readable by their owner only, instead of plain TCP.
-        "--KernelManager.transport=ipc",
-        # Nothing is fetched from outside: no news, no look for updates.
-        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]  # fmt: skip
-    os.execvpe(command[0], command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_WAIT_POLICY": "PASSIVE"})
 
 
 def main() -> None:

@@ -187,9 +187,19 @@ class Workspace:
         return self.root / "data" / "ledger.db"
 
     @property
+    def identities(self) -> Path:
+        """The key of each customer's raw identities, a database; whose key is gone cannot be read any more."""
+        return self.root / "data" / "identity.db"
+
+    @property
     def mlruns(self) -> Path:
         """MLflow's database and artifacts."""
         return self.root / "mlruns"
+
+    @property
+    def lineage(self) -> Path:
+        """Which customers each model version was trained on, a file each."""
+        return self.mlruns / "lineage"
 
     @property
     def runs(self) -> Path:

@@ -40,6 +40,15 @@ class Prepared:
         """`is_fraud` of all rows; NA where it was not known."""
         return self.transactions["is_fraud"]
 
+    @property
+    def learnt_from(self) -> pd.Series:
+        """Pseudonyms of the customers that a model of this fold learns from, each once.
+
+        All with a payment up to the last one it is fitted or tuned on: features of a row read what others did before.
+        """
+        last = max(int(rows[-1]) for rows in (self.fold.train, self.fold.valid, self.fold.refit) if len(rows))
+        return self.transactions["customer_id"].iloc[: last + 1].drop_duplicates()
+
     def rows(self, part: str) -> dict[str, Any]:
         """Return transactions, features and 0/1 labels of one part of the fold: train, valid, refit or test."""
         where = getattr(self.fold, part)

@@ -30,6 +30,8 @@ from fraudlab.config import RunConfig, Workspace, config_digest, load_config, pr
 from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet
 from fraudlab.plots import Picture
+from fraudlab.privacy import lineage
+from fraudlab.privacy.auditlog import audit_log
 from fraudlab.recipe import Incumbent, Prepared
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.training import FittedModel
@@ -133,7 +135,7 @@ class Run:
 
     def clear(self) -> None:
         """Remove models, package and evidence, all but the config and run.json."""
-        for folder in (self.model_folder, self.package, self.folder / "figures"):
+        for folder in (self.model_folder, self.package, self.folder / "figures", self.lineage.parent):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self.evidence.glob("*"):
             if path.name not in ("config.toml", "run.json"):
@@ -144,9 +146,18 @@ class Run:
         for name, table in tables.items():
             self.save_table(name, table)
 
-    def save_models(self, models: Mapping[str, FittedModel]) -> None:
-        """Write every fitted model into its own folder: boosters as .ubj, the rest as JSON, nothing pickled."""
+    @property
+    def lineage(self) -> Path:
+        """The customers its models learnt from; goes with a registered version, and nowhere else."""
+        return self.folder / "private" / "customers.npy"
+
+    def save_models(self, models: Mapping[str, FittedModel], prepared: Prepared) -> None:
+        """Write every fitted model into its own folder, and apart from them which customers they learnt from.
+
+        Boosters are written as .ubj, the rest as JSON, nothing pickled.
+        """
         shutil.rmtree(self.model_folder, ignore_errors=True)
+        lineage.keep(self.lineage, prepared.learnt_from)
         for name, model in models.items():
             training.save_model(model, self.model_folder / name)
 
@@ -244,6 +255,13 @@ class Run:
         run_id = self.tracked()
         tracking.set_tags(client, run_id, self.tags())
         version = tracking.register_package(client, run_id, self.package, name=self.config.name, config=self.config)
+        lineage.keep(lineage.path_of(self.workspace.lineage, self.config.name, version), lineage.read(self.lineage))
+        log = audit_log(self.workspace)
+        known = {"model": self.config.name, "model_version": version, "config_digest": facts.get("config_digest")}
+        log.append("train", data_digest=facts.get("data_digest"), purpose=facts.get("purpose"), **known)
+        # Whoever was erased since the training began is in the model all the same.
+        due = tracking.mark_retrain_due(self.workspace)
+        gate = [*gate, *_erased_meanwhile(due, self.config.name, version)]
         failed = [check for check in gate if not check["passed"]]
         if failed:
             reasons = [f"{check['check']}: required {check['required']}, found {check['found']}" for check in failed]
@@ -251,6 +269,7 @@ class Run:
         else:
             reasons = [f"{check['check']}: {check['found']} ({check['required']})" for check in gate]
             tracking.promote(client, self.config.name, version, reason="; ".join(reasons))
+            log.append("promote", by="the gate", before=before["version"] if before else None, **known)
             said = "promoted"
         after = tracking.champion(client, self.config.name)
         decision = {
@@ -306,6 +325,13 @@ def show(table: pd.DataFrame) -> Styler:
     styled = table.style.format(said).hide(axis="index").set_properties(**{"vertical-align": "top"})
     left = {"selector": "", "props": [("text-align", "left"), ("max-width", "34em"), ("white-space", "normal")]}
     return styled.set_table_styles({name: [left] for name in text}, overwrite=False)
+
+
+def _erased_meanwhile(due: list[dict[str, Any]], name: str, version: str) -> list[dict[str, Any]]:
+    """Return a failed check of the gate where a new version has learnt from customers who are erased by now."""
+    found = [each["customers"] for each in due if (each["name"], each["version"]) == (name, version)]
+    check = {"check": "has learnt from no customer erased meanwhile", "required": "0", "passed": False}
+    return [check | {"found": f"{count:,}"} for count in found]
 
 
 def _headline(said: str, name: str, version: str, champion: dict[str, Any] | None) -> str:

@@ -18,7 +18,6 @@ import re
 import shutil
 import socket
 import sqlite3
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -43,7 +42,10 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 import fraudlab
+from fraudlab import tracking_pages
 from fraudlab.config import RunConfig, Workspace, config_digest
+from fraudlab.privacy import lineage
+from fraudlab.privacy.consent import EVERY_PURPOSE, Ledger
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.serving import Package, load_package
 
@@ -52,13 +54,7 @@ logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 EXPERIMENT = "fraudlab"
 CHAMPION, CHALLENGER = "champion", "challenger"
-KEY_METRICS = (
-    "auc_roc",
-    "average_precision",
-    "card_precision_at_k",
-    "money_caught_share",
-    "calibration_error",
-)
+KEY_METRICS = ("auc_roc", "average_precision", "card_precision_at_k", "money_caught_share", "calibration_error")
 # Where MLflow keeps absolute paths: all of them move with the project.
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -430,6 +426,8 @@ def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
             # A made-up row: nothing is known about the payment.
             input_example=pd.DataFrame([dict.fromkeys(package.features, 0.0)]),
         )
+    for path in target.rglob("*"):  # copies of our own source keep its rights
+        path.chmod(0o700 if path.is_dir() else 0o600)
     return about
 
 
@@ -505,6 +503,40 @@ def champion(client: MlflowClient, name: str) -> dict[str, Any] | None:
     }
 
 
+def mark_retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
+    """Mark every version that was trained on a customer the ledger has erased since, and return these versions.
+
+    The mark is two tags, `fraudlab.retrain_due` (UTC, ISO: since when) and `fraudlab.retrain_due_reason`. It follows
+    from the ledger and the lineage alone, so that a call that was killed is completed by the next one.
+
+    Returns
+    -------
+    name, version, customers (how many of them are erased), by name and version.
+    """
+    events = Ledger(workspace.ledger).events(purpose=EVERY_PURPOSE)
+    erased = events.loc[events["event"] == "erasure", "customer"].drop_duplicates()
+    known = lineage.trained_on(workspace.lineage, erased) if len(erased) else {}
+    if not known or not (workspace.mlruns / "mlflow.db").is_file():
+        return []
+    client = open_store(workspace)
+    due = []
+    for (name, version), count in known.items():
+        with contextlib.suppress(MlflowException):  # a version that was deleted needs no mark
+            tags = client.get_model_version(name, version).tags
+            reason = f"erasure of {count:,} customer{'s' * (count > 1)} that it was trained on"
+            if tags.get("fraudlab.retrain_due_reason") != reason:
+                since = tags.get("fraudlab.retrain_due", pd.Timestamp.now("UTC").floor("s").isoformat())
+                client.set_model_version_tag(name, version, "fraudlab.retrain_due", since)
+                client.set_model_version_tag(name, version, "fraudlab.retrain_due_reason", reason)
+            due.append({"name": name, "version": version, "customers": count})
+    return due
+
+
+def models_trained_on(workspace: Workspace, customer: str) -> list[tuple[str, str]]:
+    """Return name and version of the registered models that were trained on a customer, given by pseudonym."""
+    return list(lineage.trained_on(workspace.lineage, [customer]))
+
+
 def models_table(client: MlflowClient) -> pd.DataFrame:
     """List all registered versions, newest first within each model.
 
@@ -560,19 +592,9 @@ def _package_folder(version: ModelVersion) -> Path:
 # -- MLflow's own pages --------------------------------------------------------------------------------------------
 
 
-def ui_command(workspace: Workspace, *, port: int = 5000) -> tuple[list[str], dict[str, str]]:
-    """Return the command line, and what its environment needs, that opens MLflow's pages on this project.
-
-    They are served on this machine only, by one worker, without background jobs and without telemetry.
-    """
-    uri, artifacts = _uri(workspace), str(_artifacts(workspace))
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", artifacts,
-        "--artifacts-destination", artifacts, "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
-    environment = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }
-    return command, environment
+def ui_command(
+    workspace: Workspace, *, port: int = 5000, password: str, certificate: tuple[Path, Path] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line, and what its environment needs, that opens MLflow's pages on this project."""
+    where = _uri(workspace), str(_artifacts(workspace))
+    return tracking_pages.command(*where, port=port, password=password, certificate=certificate)

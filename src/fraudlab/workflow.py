@@ -112,7 +112,8 @@ def retrain(
     changes : overrides of the config, dotted keys with `__`.
     workspace : where data, runs and models are kept; default: the project the config lies in.
     fresh : run again although nothing changed.
-    progress : receives a dict per event: {step, title, number, of, status, seconds, headline}.
+    progress : receives a dict per event: {step, title, number, of, status, seconds, headline}; first, where the
+        newest version was trained on customers who are erased, {step, status "retrain_due", version, customers}.
 
     Returns
     -------
@@ -146,6 +147,8 @@ def retrain(
         if aside.is_dir():  # a launcher was killed before it ended: the finished run it set aside comes back
             shutil.rmtree(run.folder, ignore_errors=True)
             os.rename(aside, run.folder)
+        if due := _retrain_due(workspace, config.name):
+            progress({"step": "lineage", "status": "retrain_due", **due})
         if not fresh and _can_be_reused(run):
             progress({"step": "reuse", "status": "reused"})
             return run
@@ -183,16 +186,37 @@ def _can_be_reused(run: Run) -> bool:
     if not (run.workspace.mlruns / "mlflow.db").is_file():
         return False
     from fraudlab import tracking
-    from fraudlab.privacy.keys import KeyDirectory
+    from fraudlab.privacy.consent import Ledger
+    from fraudlab.privacy.keys import open_keys
     from fraudlab.privacy.vault import Vault
 
     versions = tracking.models_table(tracking.open_store(run.workspace))
     version = run.load_json("decision")["challenger_version"]
+    if any((due["name"], due["version"]) == (run.config.name, version) for due in _due(run.workspace)):
+        return False
     there = ((versions["name"] == run.config.name) & (versions["version"].astype(str) == version)).any()
     with contextlib.suppress(FraudlabError):
-        held = Vault(run.workspace.vault, KeyDirectory(run.workspace.keys)).manifest(run.config.dataset.name)
-        return bool(there) and held["digest"] == run.load_json("run")["data_digest"]
+        held = Vault(run.workspace.vault, open_keys(run.workspace)).manifest(run.config.dataset.name)
+        ledger = Ledger(run.workspace.ledger).digest(run.config.purpose)
+        same_data = held["digest"] == run.load_json("run")["data_digest"]
+        return bool(there) and same_data and ledger == run.load_json("data")["ledger_digest"]
     return False
+
+
+def _due(workspace: Workspace) -> list[dict[str, Any]]:
+    """Mark the models that were trained on erased customers, and return them."""
+    if not workspace.lineage.is_dir():
+        return []
+    from fraudlab import tracking
+
+    return tracking.mark_retrain_due(workspace)
+
+
+def _retrain_due(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return version and customers where a model's newest version was trained on erased customers; else nothing."""
+    due = {int(each["version"]): each for each in _due(workspace) if each["name"] == name}
+    newest = max((int(path.stem) for path in (workspace.lineage / name).glob("*.npy")), default=None)
+    return {key: due[newest][key] for key in ("version", "customers")} if newest in due else {}
 
 
 @contextlib.contextmanager
@@ -263,15 +287,40 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
 
 def _run_step(step: str, run: Run, project: Path) -> None:
     if step == REPORT_STEP[0]:
-        from fraudlab.report import build_report
-
-        path = build_report(run.folder, run.report)
-        run.done(step, f"{path.stat().st_size / 1e3:,.0f} kB, one file, no network needed")
+        _report(step, run)
         return
     # Relative, because papermill writes parameters into the notebook.
     parameters = {"run_dir": os.path.relpath(run.folder, run.workspace.root)}
     notebook = project / "notebooks" / f"{step}.ipynb"
     run_notebook(notebook, run.folder / "notebooks" / notebook.name, parameters, cwd=run.workspace.root)
+
+
+def _report(step: str, run: Run) -> None:
+    """Write the report once no raw identifier is in what the notebooks wrote, and keep it if none is in it either.
+
+    Raises
+    ------
+    FraudlabError : a raw identifier was found; no notebook, evidence or report goes to MLflow.
+    """
+    from fraudlab.checks import CHECKS, overview
+    from fraudlab.datasets import raw_identifiers
+    from fraudlab.report import build_report
+
+    needles = raw_identifiers(run.config)
+    finding = CHECKS["FL004"]([run.folder], needles, root=run.folder)
+    earlier = [check for check in run.load_json("checks") if check["code"] != finding.code]
+    run.save_json("checks", earlier + overview({"identifiers": finding}).to_dict("records"))
+    if not finding.stops:
+        path = build_report(run.folder, run.report)
+        finding = CHECKS["FL004"]([path], needles, root=path.parent)
+        if finding.stops:
+            path.unlink()
+    if finding.stops:
+        raise FraudlabError(
+            f"{finding.code} {finding.title.lower()}: {finding.sentence} No notebook, evidence or report of this run "
+            f"was logged; they lie in {run.folder.name} only. Mend the cell that wrote it and run again."
+        )
+    run.done(step, f"{path.stat().st_size / 1e3:,.0f} kB, one file, no network needed")
 
 
 def _command(config_path: Path, project: Path, changes: dict[str, Any]) -> str:

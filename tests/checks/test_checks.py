@@ -26,6 +26,7 @@ def test_numbers_titles_and_severities_stay():
         "FL001": ("Features see only the past", "stops the run"),
         "FL002": ("Each feature alone still tells frauds later", "informs"),
         "FL003": ("The values of the features stay as they were", "informs"),
+        "FL004": ("What the run wrote holds no raw identifier", "stops the run"),
     }
     assert all(code == check.code for code, check in CHECKS.items())
 
@@ -101,6 +102,32 @@ def test_fl003_passes_fails_and_is_not_applicable():
     finding = CHECKS["FL003"](pd.DataFrame({"a": noise}), TIMES, period="1d")
     assert finding.result == "not applicable"
     assert finding.sentence == "No feature could be judged; not applicable: fewer than 500 rows in the reference."
+
+
+# --- FL004 ----------------------------------------------------------------------------------------------------------
+
+
+def test_fl004_passes_fails_and_is_not_applicable(tmp_path):
+    needles = ["zoe@mail.example.com", "4242424242424242"]
+    for name in ("notebooks/01_ingest.ipynb", "evidence/data.json", "headlines/01_ingest"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("3 payments")
+    finding = CHECKS["FL004"]([tmp_path], needles, root=tmp_path)
+    assert (finding.result, finding.stops) == ("passed", False)
+    assert finding.sentence == "None of 2 raw identifiers of the source is in what the run wrote."
+    (tmp_path / "notebooks" / "01_ingest.ipynb").write_text("<td>ZOE@mail.example.com</td>")
+    (tmp_path / "evidence" / "data.json").write_text("em9lQG1haWwuZXhhbXBsZS5jb20= 4242424242424242")
+    finding = CHECKS["FL004"]([tmp_path], needles, root=tmp_path)
+    assert (finding.result, finding.stops) == ("failed", True)
+    assert finding.sentence == (
+        "2 files hold raw identifiers of the source: evidence/data.json, notebooks/01_ingest.ipynb."
+    )
+    assert finding.table["kind"].tolist() == ["base64", "raw", "case-folded"]
+    assert not [needle for needle in needles if needle in finding.table.to_csv()]
+    # Customer numbers that fill their range would be found in any table.
+    finding = CHECKS["FL004"]([tmp_path], [str(n) for n in range(100_000, 101_000)], root=tmp_path)
+    assert (finding.result, finding.stops) == ("not applicable", False)
+    assert finding.sentence == "The source holds no identifiers that can be told from other numbers."
 
 
 # --- together -------------------------------------------------------------------------------------------------------

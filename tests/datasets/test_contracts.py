@@ -70,6 +70,14 @@ def test_the_shipped_contracts_hold(name: str) -> None:
     assert {"is_fraud", "amount", "merchant_id"} <= training <= set(BY_NAME)
 
 
+def test_the_demo_contract_gives_training_no_companion_and_no_free_text() -> None:
+    shipped = load_contract(CONTRACTS / "demo.toml")
+    companions = ["card_bin", "place_km", "place_kmh", "network", "memo", "email_domain"]
+    assert [c.name for c in shipped.columns if c.purposes == ("case-investigation",) and c.in_features] == companions
+    memo = next(c for c in shipped.columns if c.name == "memo")
+    assert (memo.treatment, memo.identity) == ("mask", False)
+
+
 def test_a_right_contract_loads_and_says_what_it_means(tmp_path: Path) -> None:
     path = tmp_path / "small.toml"
     path.write_text(tomli_w.dumps(contract()))
@@ -117,10 +125,34 @@ SLIPS: dict[str, tuple[dict[str, Any], str]] = {
     "pseudonym of a number": ({"who": {"type": "number"}}, "a pseudonym needs type 'id' or 'text'; found 'number'"),
     "unknown form": ({"who": {"how": "digit"}}, "unknown how 'digit' for treatment 'pseudonymise'; did you mean 'digi"),
     "unknown how": ({"lat": {"how": "gird"}}, "unknown how 'gird' for treatment 'generalise'; did you mean 'grid'?"),
-    "how missing": ({"lat": {"how": None}}, "how is missing for treatment 'generalise'; valid are: age-band, grid"),
+    "how missing": ({"lat": {"how": None}}, "how is missing for treatment 'generalise'; valid are: age-band, bin"),
     "grid of text": ({"lat": {"type": "text"}}, "how 'grid' needs type 'number'; found 'text'"),
     "option missing": ({"zip": {"characters": None}}, "how 'prefix' needs 'characters'; add it"),
     "option too many": ({"zip": {"step": 2.0}}, "'step' does not belong to this treatment; remove it"),
+    "free text kept": (
+        {"zip": {"source": "payment_memo", "treatment": "keep", "how": None, "characters": None}},
+        "'payment_memo': free text holds what nobody expects there, such as phone numbers; take treatment 'mask' or",
+    ),
+    "notes generalised": ({"zip": {"source": "Clerk Notes"}}, "take treatment 'mask' or 'drop'"),
+    "description under a pseudonym": (
+        {"mail": {"source": "description", "treatment": "pseudonymise"}},
+        "take treatment 'mask' or 'drop'",
+    ),
+    "mask of a number": (
+        {"lat": {"treatment": "mask", "how": None, "step": None}},
+        "treatment 'mask' is for type 'text'; found 'number'",
+    ),
+    "mask with identity": ({"mail": {"treatment": "mask"}}, "raw free text is not kept; remove 'identity'"),
+    "bin of seven": ({"zip": {"how": "bin", "characters": None, "digits": 7}}, "key 'digits': input should be 6 or 8"),
+    "whole address": (
+        {"zip": {"how": "network", "characters": None, "ipv4": 32}},
+        "key 'ipv4': input should be less than or equal to 24",
+    ),
+    "option of another": ({"zip": {"how": "network", "step": 2.0}}, "'step' does not belong to this treatment"),
+    "half a place": (
+        {"lat": {"name": "km", "how": "distance", "step": None}, "extras": ["email", "km"]},
+        "column 'lat': how 'distance' needs both coordinates; declare latitude and longitude",
+    ),
     "how of keep": ({"amount": {"how": "grid"}}, "'how' does not belong to treatment 'keep'; remove it"),
     "date kept": ({"at": {"type": "date"}}, "type 'date' is for birth dates"),
     "wrong kind": (

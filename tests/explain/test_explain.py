@@ -172,6 +172,7 @@ def test_rule_contributions_are_the_points_of_fired_rules(data, models):
         np.testing.assert_array_equal(table[rule.column], np.where(fired, rule.weight, 0.0))
 
 
+@pytest.mark.slow
 def test_five_thousand_rows_of_forty_features_take_under_three_seconds():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(5000, 40)), columns=[f"f{i}" for i in range(40)])

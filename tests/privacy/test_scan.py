@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from fraudlab.privacy.scan import _STEP, find_identifiers, find_planted
+from fraudlab.cli import app
+from fraudlab.privacy.scan import _STEP, find_likely, find_planted, telling
 from fraudlab.schema import InputError
 
 NAME, EMAIL, CARD, REF = "Zoë O'Hara", "zoe.ohara@mail.example.com", "4242424242424242", "C000123"
@@ -120,35 +122,56 @@ def test_many_needles_in_much_data_are_quick(tmp_path: Path) -> None:
     assert found["count"].tolist() == [1]
 
 
-LIKELY = {
-    "ann.b+c@mail.example.com": "email",
-    "DE89 3704 0044 0532 0130 00": "iban",
-    "GB82WEST12345698765432": "iban",
-    "4111-1111-1111-1111": "card",
-    "378282246310005": "card",
-    "+34846 604 499": "phone",
-    "(351) 919044937": "phone",
-    "0176606276": "phone",
-    "+44 (0)20 7946 0958": "phone",
-}
-UNLIKELY = [
-    "4111-1111-1111-1112",
-    "GB82WEST12345698765433",
-    "0000000000000000",
-    "amount 0.0176606276",
-    "2026-01-31T12:00:00Z",
-    "thank you @ 5",
-    "order 12345678",
-    "3f0176606276ab",
-]
+def test_likely_identifiers_are_counted_by_file_and_kind(tmp_path: Path) -> None:
+    notebook = {"cells": [{"outputs": [{"text": [f"mail {EMAIL}\n", "card 4242 4242 4242 4242"]}]}]}
+    (tmp_path / "a.ipynb").write_text(json.dumps(notebook, indent=1))
+    (tmp_path / "b.log").write_text(f"2026-01-31 12:00:00 INFO paid\n2026-01-31 12:00:01 INFO {EMAIL} {EMAIL}\n")
+    (tmp_path / "c.html").write_text("<td>DE89 3704 0044 0532 0130 00</td><td>0.0176606276</td>")
+    (tmp_path / "d.bin").write_bytes(b"\0" + EMAIL.encode())
+    (tmp_path / "e.latin").write_bytes("Zoë ".encode("latin-1") + EMAIL.encode())
+    (tmp_path / "empty.md").write_text("")
+    found = find_likely([tmp_path])
+    rows = [(Path(file).name, kind, count) for file, kind, count in found.itertuples(index=False)]
+    assert rows == [("a.ipynb", "card", 1), ("a.ipynb", "email", 1), ("b.log", "email", 2), ("c.html", "iban", 1)]
+    assert EMAIL not in found.to_csv()
 
 
-@pytest.mark.parametrize("said", LIKELY)
-def test_likely_identifiers_are_found_to_their_ends(said: str) -> None:
-    found = find_identifiers(f"please use {said}, thanks")
-    assert [(one.kind, one.start, one.end) for one in found] == [(LIKELY[said], 11, 11 + len(said))]
+def test_numbers_that_fill_their_range_tell_nothing() -> None:
+    dense, rare = [f"{n:06d}" for n in range(500)], ["12345678901", CARD, EMAIL]
+    assert telling([*dense, *rare]) == rare
+    assert telling(dense[:100]) == dense[:100]
 
 
-@pytest.mark.parametrize("said", UNLIKELY)
-def test_other_numbers_are_left_alone(said: str) -> None:
-    assert find_identifiers(f"see {said} there") == []
+@pytest.fixture
+def small_source(tmp_path: Path) -> list[str]:
+    """The words of a command that searches for the identifiers of a small file, after the paths."""
+    contract = Path(__file__).resolve().parents[2] / "configs" / "contracts" / "handbook.toml"
+    table = {"TRANSACTION_ID": [1, 2], "TX_DATETIME": pd.to_datetime(["2018-04-01", "2018-04-02"])}
+    table |= {"CUSTOMER_ID": ["customer-0001", "customer-0002"], "TERMINAL_ID": [1, 2], "TX_AMOUNT": [1.0, 2.0]}
+    pd.DataFrame(table | {"TX_FRAUD": [0, 1], "TX_FRAUD_SCENARIO": [0, 1]}).to_parquet(tmp_path / "source.parquet")
+    config = tmp_path / "small.toml"
+    config.write_text(
+        f'name = "small"\n[dataset]\nname = "small"\npath = "{tmp_path / "source.parquet"}"\ncontract = "{contract}"\n'
+    )
+    return ["--config", str(config)]
+
+
+def test_the_command_exits_1_on_a_planted_identifier_and_says_none_of_them(
+    tmp_path: Path, small_source: list[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.md").write_text(f"write to {EMAIL}")
+    words = ["privacy", "scan", str(tmp_path / "out"), *small_source]
+    clean = CliRunner().invoke(app, [*words, "--patterns"])
+    assert clean.exit_code == 0, clean.output
+    assert "None of 2 raw identifiers found" in clean.output
+    assert "email" in clean.output
+    assert EMAIL not in clean.output
+    (tmp_path / "out" / "b.json").write_text('{"who": "CUSTOMER-0002"}')
+    found = CliRunner().invoke(app, [*words, "--json", "--patterns"])
+    assert found.exit_code == 1
+    told = json.loads(found.stdout)
+    assert [(row["kind"], row["count"]) for row in told["planted"]] == [("case-folded", 1)]
+    assert [(row["kind"], row["count"]) for row in told["likely"]] == [("email", 1)]
+    assert "customer-0002" not in found.output.casefold()
+    assert CliRunner().invoke(app, ["scan", str(tmp_path)]).exit_code == 2, "one way, not two"

@@ -124,7 +124,7 @@ def test_a_wrong_key_is_refused_at_once(vault: Vault, tmp_path: Path) -> None:
 def test_a_wrong_key_under_the_right_id_is_refused_by_the_cipher(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = vault.keys.key_ids()
     (vault.keys.path / "features.key").write_bytes(os.urandom(32))
-    monkeypatch.setattr(KeyDirectory, "key_ids", lambda self: ids)
+    monkeypatch.setattr(KeyDirectory, "ids", lambda self, name: [ids[name]])
     with pytest.raises(KeyUnavailableError, match="key 'features': does not open this file"):
         vault.read("demo")
 

@@ -192,7 +192,8 @@ def test_hostile_text_in_the_evidence_is_shown_not_run(copy, tmp_path):
 def test_sections_stand_in_order_and_in_the_contents(page):
     ids = [attrs["id"] for _, attrs in page.all("section")]
     assert ids == [
-        *("summary", "purpose", "data", "privacy", "method", "features", "audit", "performance", "ranking", "money"),
+        *("summary", "purpose", "data", "privacy", "data-protection", "method", "features", "audit"),
+        *("performance", "ranking", "money"),
         *("calibration", "tiers", "explanation", "limitations", "reproduce", "sign-off"),
     ]
     assert [attrs["href"][1:] for _, attrs in page.all("a")][1:] == ids
@@ -624,6 +625,27 @@ def test_the_evidence_digest_changes_with_any_file(copy):
     (copy / "notes.txt").write_text("no evidence")
     (copy / "cost.csv").write_text(text)
     assert read_evidence(copy).digest == before
+
+
+def test_data_protection_counts_columns_by_purpose_and_days_by_the_run(copy):
+    data, made = json.loads((copy / "data.json").read_text()), pd.Timestamp("2030-01-11T00:00Z")
+    edit(copy, "run", created=made.isoformat())
+    left_out = {"customers": 12, "rows": 90, "why": {"objection": 12}}
+    edit(copy, "data", first="2030-01-01T00:00:00+00:00", retention_days=9, left_out=left_out)
+    said = section_text(copy, sections.data_protection)
+    assert "9 days; the oldest payment had 10 when this was made: past its time" in said
+    assert "12 customers (objection)" in said
+    for purpose in {name for column in data["columns"] for name in column["purposes"]}:
+        loads = apart = 0
+        for column in data["columns"]:
+            if purpose in column["purposes"]:
+                apart += column["treatment"] in ("identity", "drop")
+                loads += column["treatment"] not in ("identity", "drop")
+        assert f"{purpose} | {loads} | {apart}" in said
+    edit(copy, "data", retention_days=10)
+    assert "past its time" not in section_text(copy, sections.data_protection)
+    edit(copy, "data", retention_days=None, left_out=None)
+    assert section_text(copy, sections.data_protection).count("not provided") == 2
 
 
 # --- PDF ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -534,12 +535,12 @@ def test_a_damaged_booster_is_refused_by_mlflow_too(client, run_id, packed, monk
 
 
 def test_the_pages_command_opens_this_database_on_this_machine_only(workspace):
-    command, environment = tracking.ui_command(workspace, port=5077)
-    assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
-    options = dict(zip(command[4::2], command[5::2], strict=True))
-    assert options["--backend-store-uri"] == f"sqlite:///{workspace.mlruns}/mlflow.db"
-    assert options["--default-artifact-root"] == str(workspace.mlruns / "artifacts")
-    assert (options["--host"], options["--port"], options["--workers"]) == ("127.0.0.1", "5077", "1")
+    command, environment = tracking.ui_command(workspace, port=5077, password="a secret of this test")
+    assert command[:5] == [sys.executable, "-m", "uvicorn", "--factory", "fraudlab.tracking_pages:pages"]
+    assert command[5:9] == ["--host", "127.0.0.1", "--port", "5077"]
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{workspace.mlruns}/mlflow.db"
+    assert environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == str(workspace.mlruns / "artifacts")
+    assert environment["MLFLOW_SERVER_ALLOWED_HOSTS"] == "127.0.0.1:5077,localhost:5077"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
@@ -550,25 +551,26 @@ def test_the_pages_show_the_registered_model_and_stop_cleanly(workspace, client,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command, environment = tracking.ui_command(workspace, port=port)
+    command, environment = tracking.ui_command(workspace, port=port, password="open")
+    right = {"Authorization": "Basic " + base64.b64encode(b"fraudlab:open").decode()}
     server = subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         for _ in range(120):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
+                urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/health", headers=right))
                 break
             except OSError:
                 time.sleep(0.5)
         address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/registered-models/search"
-        found = json.loads(urllib.request.urlopen(address).read())["registered_models"]
+        found = json.loads(urllib.request.urlopen(urllib.request.Request(address, headers=right)).read())[
+            "registered_models"
+        ]
         assert [(model["name"], model["aliases"]) for model in found] == [
             ("demo", [{"alias": "challenger", "version": "1"}])
         ]
-        children = psutil.Process(server.pid).children(recursive=True)
-        assert len(children) == 1
+        assert not psutil.Process(server.pid).children(recursive=True), "one process serves"
     finally:
         server.send_signal(2)
         server.wait(30)
-    assert not [child for child in children if child.is_running() and child.status() != "zombie"]

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 import tomllib
 import zoneinfo
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fraudlab.config import digest_of, explain_validation
-from fraudlab.privacy.treatments import FORMS
+from fraudlab.privacy.treatments import FORMS, IPV4_BITS, IPV6_BITS
 from fraudlab.schema import BY_NAME, REQUIRED, InputError, did_you_mean, refuse
 
 PERSONAL = ("customer_id", "card_id", "device_id", "ip")
@@ -25,12 +26,32 @@ PERSONAL = ("customer_id", "card_id", "device_id", "ip")
 EVERYWHERE = ("transaction_id", "event_time", "customer_id")
 """Columns every purpose needs: they make the total order and say whose row it is."""
 
-# How a generalised column is made coarser -> (its option, the types it takes, the kind it becomes).
-GENERALISATIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "grid": ("step", ("number",), "number"),
-    "prefix": ("characters", ("text", "id"), "text"),
-    "age-band": ("reference", ("date",), "text"),
+FREE_TEXT = {"comment", "description", "information", "memo", "message", "narrative", "note", "remark", "remittance"}
+"""A text column whose name ends in one of these words, or its plural, holds what people typed: masked, or not kept."""
+
+
+class Generalisation(NamedTuple):
+    """One way to make a column coarser: the types it takes, what it becomes, options it needs and may have."""
+
+    types: tuple[str, ...]
+    becomes: str
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+
+GENERALISATIONS: dict[str, Generalisation] = {
+    "grid": Generalisation(("number",), "number", needs=("step",)),
+    "prefix": Generalisation(("text", "id"), "text", needs=("characters",)),
+    "age-band": Generalisation(("date",), "text", takes=("reference",)),
+    "bin": Generalisation(("id", "text"), "text", takes=("digits",)),
+    "email-domain": Generalisation(("text", "id"), "text"),
+    "network": Generalisation(("id", "text"), "text", takes=("ipv4", "ipv6")),
+    "distance": Generalisation(("number",), "number"),
+    "speed": Generalisation(("number",), "number"),
 }
+OPTIONS = tuple(dict.fromkeys(option for way in GENERALISATIONS.values() for option in way.needs + way.takes))
+MOVEMENT = ("distance", "speed")
+"""Computed from both coordinates of the row and of the customer's previous one, before these are made coarser."""
 
 
 class _Frozen(BaseModel):
@@ -53,11 +74,17 @@ class ContractColumn(_Frozen):
     source: str = Field(min_length=1, description="the column's name in the source")
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its canonical name, or one of `extras`")
     type: Literal["id", "time", "number", "text", "boolean", "date"] = Field(description="what the source holds")
-    treatment: Literal["keep", "pseudonymise", "generalise", "drop"]
-    how: str | None = Field(None, description="pseudonymise: text, exact, digits; generalise: grid, prefix, age-band")
+    treatment: Literal["keep", "pseudonymise", "generalise", "mask", "drop"]
+    how: str | None = Field(
+        None,
+        description=f"pseudonymise: {', '.join(FORMS)}; generalise: {', '.join(GENERALISATIONS)}",
+    )
     step: float | None = Field(None, gt=0, description="grid: round to multiples of this")
     characters: int | None = Field(None, ge=1, description="prefix: how many characters stay")
     reference: dt.date | None = Field(None, description="age-band: age on this day; default: the data's last day")
+    digits: Literal[6, 8] | None = Field(None, description="bin: how many digits stay; default 6")
+    ipv4: int | None = Field(None, ge=IPV4_BITS[0], le=IPV4_BITS[1], description="network: bits that stay; default 24")
+    ipv6: int | None = Field(None, ge=IPV6_BITS[0], le=IPV6_BITS[1], description="network: bits that stay; default 48")
     purposes: tuple[str, ...] = Field(min_length=1, description="who may load it")
     identity: bool = Field(False, description="the raw value is kept in the identity file")
     meaning: str = Field(min_length=1, description="the column in a sentence")
@@ -72,13 +99,39 @@ class ContractColumn(_Frozen):
         """How values are normalised before they are keyed."""
         return self.how or "text"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of its generalisation that are stated."""
+        return {option: value for option in OPTIONS if (value := getattr(self, option)) is not None}
+
+    @property
+    def becomes(self) -> str:
+        """The kind of values it holds once treated."""
+        if self.treatment == "generalise":
+            return GENERALISATIONS[self.how or ""].becomes
+        return "id" if self.treatment == "pseudonymise" else self.type
+
     @model_validator(mode="after")
     def _treatment_fits(self) -> ContractColumn:
         own = {"pseudonymise": self._pseudonymise_problem, "generalise": self._generalise_problem}
-        problem = own.get(self.treatment, self._plain_problem)() or self._option_problem() or self._target_problem()
+        problem = (
+            self._free_text_problem()
+            or own.get(self.treatment, self._plain_problem)()
+            or self._option_problem()
+            or self._target_problem()
+        )
         if problem:
             raise ValueError(problem)
         return self
+
+    def _free_text_problem(self) -> str | None:
+        if self.treatment == "mask":
+            if self.type != "text":
+                return f"treatment 'mask' is for type 'text'; found '{self.type}'"
+            return "raw free text is not kept; remove 'identity'" if self.identity else None
+        if self.type == "text" and self.treatment != "drop" and _names_free_text(self.source, self.name):
+            return "free text holds what nobody expects there, such as phone numbers; take treatment 'mask' or 'drop'"
+        return None
 
     def _pseudonymise_problem(self) -> str | None:
         if self.type not in ("id", "text"):
@@ -91,12 +144,11 @@ class ContractColumn(_Frozen):
         if self.how not in GENERALISATIONS:
             said = f"unknown how '{self.how}'" if self.how else "how is missing"
             return f"{said} for treatment 'generalise'; {did_you_mean(self.how or '', GENERALISATIONS)}"
-        option, types, _ = GENERALISATIONS[self.how]
-        if self.type not in types:
-            return f"how '{self.how}' needs type {' or '.join(map(repr, types))}; found '{self.type}'"
-        if getattr(self, option) is None and option != "reference":
-            return f"how '{self.how}' needs '{option}'; add it"
-        return None
+        way = GENERALISATIONS[self.how]
+        if self.type not in way.types:
+            return f"how '{self.how}' needs type {' or '.join(map(repr, way.types))}; found '{self.type}'"
+        lacking = [option for option in way.needs if option not in self.options]
+        return f"how '{self.how}' needs '{lacking[0]}'; add it" if lacking else None
 
     def _plain_problem(self) -> str | None:
         if self.how is not None:
@@ -110,22 +162,24 @@ class ContractColumn(_Frozen):
         return None
 
     def _option_problem(self) -> str | None:
-        fitting = GENERALISATIONS[self.how][0] if self.treatment == "generalise" and self.how else None
-        for option, _, _ in GENERALISATIONS.values():
-            if option != fitting and getattr(self, option) is not None:
-                return f"'{option}' does not belong to this treatment; remove it"
-        return None
+        way = GENERALISATIONS[self.how] if self.treatment == "generalise" and self.how else None
+        strange = [option for option in self.options if way is None or option not in way.needs + way.takes]
+        return f"'{strange[0]}' does not belong to this treatment; remove it" if strange else None
 
     def _target_problem(self) -> str | None:
         if not self.in_features or self.name not in BY_NAME:
             return None
         if self.name in PERSONAL and self.treatment != "pseudonymise":
             return f"'{self.name}' points at a person; take treatment 'pseudonymise'"
-        becomes = {"pseudonymise": "id", "keep": self.type}.get(self.treatment) or GENERALISATIONS[self.how or ""][2]
-        kind = BY_NAME[self.name].kind
+        kind, becomes = BY_NAME[self.name].kind, self.becomes
         return (
             None if becomes == kind else f"'{self.name}' holds values of type '{kind}'; this would become '{becomes}'"
         )
+
+
+def _names_free_text(*names: str) -> bool:
+    last = {re.split(r"[\W_]+", name.strip().casefold())[-1] for name in names}
+    return any(word in FREE_TEXT or word.removesuffix("s") in FREE_TEXT for word in last)
 
 
 class Contract(_Frozen):
@@ -153,7 +207,12 @@ class Contract(_Frozen):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Contract:
-        problems = [*self._name_problems(), *self._purpose_problems(), *self._label_problems()]
+        problems = [
+            *self._name_problems(),
+            *self._purpose_problems(),
+            *self._label_problems(),
+            *self._movement_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -206,6 +265,14 @@ class Contract(_Frozen):
             return ["'label_time' and label_delay_days exclude each other; keep the one that is true"]
         lacking = [purpose for purpose in named["is_fraud"].purposes if purpose not in named["label_time"].purposes]
         return [f"'label_time' must allow every purpose of 'is_fraud'; add {', '.join(lacking)}"] if lacking else []
+
+    def _movement_problems(self) -> list[str]:
+        lacking = [name for name in ("latitude", "longitude") if name not in {column.name for column in self.columns}]
+        return [
+            f"column '{column.source}': how '{column.how}' needs both coordinates; declare {' and '.join(lacking)}"
+            for column in self.columns
+            if column.how in MOVEMENT and lacking
+        ]
 
     @property
     def digest(self) -> str:

@@ -6,22 +6,25 @@ key, the identity table.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fraudlab.config import RunConfig, Workspace
-from fraudlab.datasets.contracts import Contract, ContractColumn, load_contract
+from fraudlab.datasets.contracts import MOVEMENT, Contract, ContractColumn, load_contract
+from fraudlab.datasets.digest import content_digest
+from fraudlab.datasets.erasure import erased_customers, replay_erasures
 from fraudlab.datasets.readers import read_source, source_digest, spoken
-from fraudlab.privacy import treatments
-from fraudlab.privacy.keys import KeyDirectory, KeyUnavailableError
+from fraudlab.privacy import identities, masking, treatments
+from fraudlab.privacy.auditlog import AuditLog
+from fraudlab.privacy.keys import KeyUnavailableError, open_keys
 from fraudlab.privacy.scan import SHORTEST
 from fraudlab.privacy.vault import SEAL_KEY, DamagedError, Kind, Vault
-from fraudlab.schema import BY_NAME, InputError, conform, did_you_mean, sort_transactions, utc
+from fraudlab.schema import BY_NAME, InputError, conform, did_you_mean, refuse, sort_transactions, utc
 
 PSEUDONYM_KEY = "pseudonym"
 
@@ -60,11 +63,12 @@ def ingest(
         raise InputError(f"purpose: contract {contract.name} does not state '{config.purpose}'; {hint}")
     from_file = dataset.source == "file"
     moment = utc(now, "now") if now is not None else pd.Timestamp.now("UTC") if from_file else None
-    vault = Vault(workspace.vault, KeyDirectory(workspace.keys))
+    vault = Vault(workspace.vault, open_keys(workspace))
     made_from = {
         "source_digest": source_digest(dataset, config.seed),
         "contract_digest": contract.digest,
         "treatments_version": treatments.VERSION,
+        "identities": identities.FORMAT,
     }
     held, damaged = _held(vault, dataset.name, force=force)
     unchanged = held is not None and all(held.get(key) == value for key, value in made_from.items())
@@ -72,6 +76,8 @@ def ingest(
         _demand_keys(vault, dataset.name, {"features": held["keys"]["features"]})
         if from_file:
             held = vault.confirm(dataset.name, held["version"], moment)
+        if dataset.name in replay_erasures(workspace, keys=vault.keys)["data_sets"]:
+            held = vault.manifest(dataset.name)
         return held | {"reused": True, "repaired": False}
     if not force:
         of_old = dict.fromkeys(_key_names(contract)) if damaged else {}
@@ -80,9 +86,15 @@ def ingest(
     if source.digest != made_from["source_digest"]:
         raise InputError(f"{dataset.name}: the file changed while it was read; try again when its export has ended")
     raw = _checked(source.frame, contract, moment, dataset.name)
-    features = _treated(raw, contract, vault.keys.key(PSEUDONYM_KEY))
+    _refuse_hidden_identifiers(raw, contract, dataset.name)
+    masked = {c.name: masking.mask(raw[c.name]) for c in contract.columns if c.treatment == "mask"}
+    raw = raw.assign(**{name: texts for name, (texts, _) in masked.items()})
+    features = _treated(raw, contract, partial(vault.keys.hmac, PSEUDONYM_KEY))
     identity = _identities(raw, features, contract)
-    features = features.reset_index(drop=True)
+    kept = ~features["customer_id"].isin(erased_customers(workspace))
+    if not kept.any():
+        raise InputError(f"{dataset.name}: every customer in it has been erased; bring in other data")
+    identity, features = identity[kept], features[kept].reset_index(drop=True)
     facts = {
         "dataset": dataset.name,
         "source": source.description,
@@ -92,12 +104,27 @@ def ingest(
         "known_at": moment.isoformat() if from_file else None,
         "repaired_files": damaged,
         "rows": len(features),
-        "keys": {PSEUDONYM_KEY: vault.keys.key_ids()[PSEUDONYM_KEY]},
+        "last": features["event_time"].iloc[-1].isoformat(),
+        "keys": {PSEUDONYM_KEY: vault.keys.make(PSEUDONYM_KEY)},
         "purposes": {name: purpose.model_dump() for name, purpose in contract.purposes.items()},
         "columns": _described(contract),
         "dropped": [{"column": name, "non_null": n} for name, n in source.undeclared.items()],
+        "masked": [{"column": name, **counts} for name, (_, counts) in masked.items()],
     }
-    manifest = vault.write(dataset.name, _by_month(features, identity), facts)
+    store = identities.IdentityStore.beside(vault)
+    seal = store.sealer(dataset.name, identity["customer_id"], anew=force) if contract.identities else None
+    manifest = vault.write(dataset.name, _by_month(features, identity, seal), facts)
+    # Someone may have been erased while this went on.
+    if dataset.name in replay_erasures(workspace, keys=vault.keys)["data_sets"]:
+        manifest = vault.manifest(dataset.name)
+    AuditLog(workspace.audit, vault.keys).append(
+        "ingest",
+        dataset=dataset.name,
+        rows=manifest["rows"],
+        digest=manifest["digest"],
+        contract_digest=contract.digest,
+        repaired=len(damaged),
+    )
     return manifest | {"reused": False, "repaired": bool(damaged)}
 
 
@@ -112,40 +139,6 @@ def raw_identifiers(config: RunConfig) -> list[str]:
     hidden = [c.name for c in contract.columns if c.treatment in ("pseudonymise", "drop") and c.type != "date"]
     values = {str(value) for name in hidden for value in frame[name].dropna().unique().tolist()}
     return sorted(value for value in values if len(value) >= SHORTEST)
-
-
-def content_digest(frame: pd.DataFrame, pseudonymised: list[str]) -> str:
-    """Return the sha-256 of what a table says, equal on every machine for equal raw data and treatments.
-
-    Pseudonyms count by who equals whom (numbered by first appearance), so another key gives the same digest, and no
-    identifier enters it.
-
-    >>> a = pd.DataFrame({"who": pd.Series(["x", "y", "x"], dtype="str"), "amount": [1.0, 2.0, 3.0]})
-    >>> b = a.assign(who=pd.Series(["7f", "02", "7f"], dtype="str"))
-    >>> content_digest(a, ["who"]) == content_digest(b, ["who"]), content_digest(a, []) == content_digest(b, [])
-    (True, False)
-    """
-    digest = hashlib.sha256()
-    for name in sorted(frame.columns):
-        values = frame[name]
-        digest.update(f"{name}\0{values.dtype}\0".encode())
-        if isinstance(values.dtype, pd.DatetimeTZDtype):
-            digest.update(values.dt.as_unit("us").astype("int64").to_numpy().tobytes())
-        elif pd.api.types.is_bool_dtype(values.dtype):
-            digest.update(values.to_numpy(dtype="int8", na_value=-1).tobytes())
-        elif pd.api.types.is_float_dtype(values.dtype):
-            numbers = values.to_numpy(dtype="float64")
-            # One bit pattern for every NaN, one for every zero.
-            digest.update((np.where(np.isnan(numbers), np.nan, numbers) + 0.0).tobytes())
-        elif pd.api.types.is_integer_dtype(values.dtype) and name not in pseudonymised:
-            digest.update(values.to_numpy(dtype="int64").tobytes())
-        else:
-            codes, different = pd.factorize(values)
-            digest.update(codes.astype("int64").tobytes())
-            if name not in pseudonymised:
-                for text in map(str, different.tolist()):
-                    digest.update(f"{len(text)}:{text}".encode())
-    return digest.hexdigest()
 
 
 def _held(vault: Vault, name: str, *, force: bool) -> tuple[dict[str, Any] | None, list[str]]:
@@ -168,8 +161,8 @@ def _key_names(contract: Contract) -> list[str]:
 
 def _demand_keys(vault: Vault, name: str, made_with: Mapping[str, str | None]) -> None:
     """Refuse to go on without the keys a data set was made with; an id of None is met by any key of that name."""
-    present = vault.keys.key_ids()
-    lacking = [key for key, made in made_with.items() if key not in present or made not in (None, present[key])]
+    present = {key: vault.keys.ids(key) for key in made_with}
+    lacking = [key for key, made in made_with.items() if not present[key] or made not in (None, *present[key])]
     if lacking:
         raise _other_keys(name, lacking)
 
@@ -201,9 +194,27 @@ def _checked(frame: pd.DataFrame, contract: Contract, now: pd.Timestamp | None, 
         raise InputError("\n".join(lines)) from None
 
 
-def _treated(raw: pd.DataFrame, contract: Contract, key: bytes) -> pd.DataFrame:
+def _refuse_hidden_identifiers(raw: pd.DataFrame, contract: Contract, where: str) -> None:
+    """Refuse text that would be kept as it is and holds likely identifiers; the declared meaning is wrong then."""
+    problems = []
+    for column in contract.columns:
+        if column.treatment == "keep" and column.type == "text":
+            _, counts = masking.mask(raw[column.name])
+            told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
+            if told:
+                problems.append(
+                    f"{where}: {spoken(column)} must hold no identifiers to be kept as it is; found what looks like "
+                    f"{told}; take treatment 'mask' in the contract"
+                )
+    refuse(problems)
+
+
+def _treated(raw: pd.DataFrame, contract: Contract, key: treatments.Key) -> pd.DataFrame:
     """Return the columns that may be loaded, treated, in canonical order and in the total order, with raw's index."""
     last_day = raw["event_time"].iloc[-1].tz_localize(None).normalize()
+    if any(column.how in MOVEMENT for column in contract.columns):
+        moved = treatments.movement(raw)
+        raw = raw.assign(**{c.name: moved[c.how] for c in contract.columns if c.how in MOVEMENT})
     treated = {column.name: _treat(raw[column.name], column, key, last_day) for column in contract.columns}
     if "label_time" in raw:
         treated["label_time"] = raw["label_time"]
@@ -215,9 +226,9 @@ def _treated(raw: pd.DataFrame, contract: Contract, key: bytes) -> pd.DataFrame:
     return features
 
 
-def _treat(values: pd.Series, column: ContractColumn, key: bytes, last_day: pd.Timestamp) -> pd.Series | None:
+def _treat(values: pd.Series, column: ContractColumn, key: treatments.Key, last_day: pd.Timestamp) -> pd.Series | None:
     match column.treatment, column.how:
-        case "keep", _:
+        case ("keep" | "mask", _) | ("generalise", "distance" | "speed"):  # masked and computed before
             return values
         case "pseudonymise", _:
             return treatments.pseudonymise(values, key, column.name, form=column.form)
@@ -227,6 +238,12 @@ def _treat(values: pd.Series, column: ContractColumn, key: bytes, last_day: pd.T
             return treatments.prefix(values, column.characters)
         case "generalise", "age-band":
             return treatments.age_band(values, pd.Timestamp(column.reference) if column.reference else last_day)
+        case "generalise", "bin":
+            return treatments.card_bin(values, **column.options)
+        case "generalise", "email-domain":
+            return treatments.email_domain(values)
+        case "generalise", "network":
+            return treatments.network(values, **column.options)
         case _:
             return None
 
@@ -237,14 +254,16 @@ def _identities(raw: pd.DataFrame, features: pd.DataFrame, contract: Contract) -
     return pd.DataFrame({"customer_id": features["customer_id"], **known}, index=features.index)
 
 
-def _by_month(features: pd.DataFrame, identity: pd.DataFrame) -> Iterator[tuple[str, dict[Kind, pd.DataFrame]]]:
+def _by_month(
+    features: pd.DataFrame, identity: pd.DataFrame, seal: identities.Seal | None
+) -> Iterator[tuple[str, dict[Kind, pd.DataFrame]]]:
     """Cut the ordered table into calendar months (UTC); of the identities each different one stays once a month."""
     months = features["event_time"].dt.tz_localize(None).to_numpy().astype("datetime64[M]")
     starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
     for start, end in zip(starts, [*starts[1:], len(months)]):
         tables: dict[Kind, pd.DataFrame] = {"features": features.iloc[start:end]}
-        if identity.shape[1] > 1:
-            tables["identity"] = identity.iloc[start:end].drop_duplicates(ignore_index=True)
+        if seal is not None:
+            tables["identity"] = seal(identity.iloc[start:end].drop_duplicates(ignore_index=True))
         yield str(months[start]), tables
 
 
@@ -254,7 +273,7 @@ def _described(contract: Contract) -> list[dict[str, Any]]:
         {
             "name": column.name,
             "source": column.source,
-            "type": BY_NAME[column.name].kind if column.name in BY_NAME else column.type,
+            "type": column.becomes,
             "treatment": column.treatment if column.in_features else "identity",
             "how": column.how,
             "identity": column.identity,

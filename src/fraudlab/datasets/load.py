@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from fraudlab.config import Workspace
-from fraudlab.privacy.keys import KeyDirectory
+from fraudlab.datasets.retention import oldest_kept
+from fraudlab.privacy import consent
+from fraudlab.privacy.auditlog import audit_log
+from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError, as_known_at, did_you_mean, refuse, require_columns, utc
 
@@ -21,9 +24,11 @@ def load_transactions(
     purpose: str,
     as_of: pd.Timestamp | None = None,
     columns: list[str] | None = None,
+    consent_as_of: pd.Timestamp | None = None,
+    now: pd.Timestamp | None = None,
     workspace: Workspace | None = None,
 ) -> pd.DataFrame:
-    """Load the transactions of a data set: only what the purpose allows, only what was known then.
+    """Load the transactions of a data set: what the purpose and each customer allow, as it was known then.
 
     Parameters
     ----------
@@ -32,32 +37,75 @@ def load_transactions(
     as_of : a moment with a time zone; rows before it, labels known by then. None: what was known when the file was
         ingested last (the manifest's `known_at`); everything held where the data are simulated.
     columns : fewer columns than the purpose allows; asking for others is refused.
+    consent_as_of : None heeds every withdrawal, objection, restriction and erasure of the ledger, whatever `as_of` is:
+        a right that is in force today holds for what was known last year too. A moment with a time zone heeds what the
+        ledger held then, to show in an audit what an earlier load saw; what it returns beyond today's consents must
+        not be used for the purpose.
+    now : the moment that ages are counted to: rows older than the purpose's `retention_days` are not returned, whatever
+        `as_of` is. Default: the clock's; for simulated payments their own last one.
     workspace : default: the project around the working folder.
 
     Returns
     -------
-    Canonical transactions (`fraudlab.schema.COLUMNS`) in the total order with index 0..n-1.
+    Canonical transactions (`fraudlab.schema.COLUMNS`) in the total order with index 0..n-1. Its `attrs["left_out"]`
+    counts what customers did not allow: {"customers": n, "rows": n, "why": {reason: customers}}, each customer under
+    one reason (see `fraudlab.privacy.consent.why_not`); `attrs["past_retention"]` counts rows that were too old.
 
     Raises
     ------
     InputError : unknown data set, purpose or column; a column this purpose may not see, with the purposes that may; an
         `as_of` after the file's ingest, because what was known then is not held.
-    FraudlabError : a file of the vault is damaged, or its key is not here.
+    FraudlabError : a file of the vault is damaged, or its key is not here; the ledger cannot be read; the audit log is
+        there and the load cannot be entered in it. (Where there is no log, such as in a read-only copy, none is begun.)
     """
+    workspace = workspace or Workspace.of()
     vault = _vault(workspace)
     manifest = vault.manifest(dataset)
     allowed = allowed_columns(manifest, purpose)
     wanted = allowed if columns is None else columns
     refuse(_denied(manifest, purpose, allowed, wanted))
     moment = _known_at(manifest, as_of)
+    heeded = None if consent_as_of is None else utc(consent_as_of, "consent_as_of")
     labels = {"is_fraud", "label_time"}
-    dated = {"event_time", *(labels if labels & set(wanted) else ())} if moment is not None else set()
-    read = {*wanted, *dated} & set(allowed)
+    dated = labels if moment is not None and labels & set(wanted) else set()
+    read = {*wanted, *dated, "event_time", "customer_id"} & set(allowed)
     frame = vault.read(dataset, columns=[name for name in allowed if name in read], before=moment)
     if "label_time" in frame and "is_fraud" not in frame:  # a purpose may see when labels came, and not the labels
         frame["is_fraud"] = pd.Series(pd.NA, index=frame.index, dtype="boolean")
     frame = as_known_at(frame, moment)
-    return frame[[name for name in allowed if name in wanted]]
+    oldest = oldest_kept(manifest, purpose, now)
+    past = 0 if oldest is None else int((frame["event_time"] < oldest).sum())
+    if past:
+        frame = frame[frame["event_time"] >= oldest].reset_index(drop=True)
+    # Asked after the reading, which takes longer: what was recorded meanwhile counts.
+    stands = consent.Ledger(workspace.ledger).standing(purpose, heeded)
+    frame, left_out = _heeding(frame, stands, manifest["purposes"][purpose]["basis"])
+    frame = frame[[name for name in allowed if name in wanted]]
+    frame.attrs |= {"left_out": left_out, "past_retention": past}
+    facts = {"dataset": dataset, "purpose": purpose, "rows": len(frame), "columns": frame.shape[1]}
+    _log_load(workspace, facts, as_of=moment, consent_as_of=heeded)
+    return frame
+
+
+def _heeding(frame: pd.DataFrame, stands: pd.DataFrame, basis: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows whose customers allow them, and what was left out."""
+    kept = consent.allowed(stands, frame["customer_id"], basis)
+    customers = frame.loc[~kept, "customer_id"].drop_duplicates()
+    why = consent.why_not(stands, customers, basis).value_counts()
+    left_out = {
+        "customers": len(customers),
+        "rows": int((~kept).sum()),
+        "why": {str(k): int(n) for k, n in why.items()},
+    }
+    return frame if kept.all() else frame[kept].reset_index(drop=True), left_out
+
+
+def _log_load(workspace: Workspace, facts: dict[str, Any], **moments: pd.Timestamp | None) -> None:
+    """Enter a load into the audit log where there is one: reading begins no log and makes no key."""
+    log = audit_log(workspace)
+    if log.path.exists():
+        times = {name: None if moment is None else moment.isoformat() for name, moment in moments.items()}
+        log.append("load", **facts, **times)
 
 
 def allowed_columns(manifest: dict[str, Any], purpose: str) -> list[str]:
@@ -79,9 +127,13 @@ def dataset_facts(
     last, frauds, labelled, unlabelled, fraud_rate (frauds / labelled; 0 where none is labelled), digest,
     contract_digest, columns, dropped, purpose, purpose_meaning, basis (the lawful basis that the contract states),
     retention_days, purpose_columns, label_delay_days (median, p90, max; None where none is labelled), as_of (what the
-    counts were known at, ISO; None: everything held), known_at (when the file was ingested last; None: simulated).
+    counts were known at, ISO; None: everything held), known_at (when the file was ingested last; None: simulated),
+    left_out (what customers did not allow, not in the counts: customers, rows, why), ledger_digest (of the events that
+    bear on the purpose; None without a ledger).
     """
+    workspace = workspace or Workspace.of()
     vault = _vault(workspace)
+    ledger_digest = consent.Ledger(workspace.ledger).digest(purpose)
     manifest = vault.manifest(dataset)
     moment = _known_at(manifest, as_of)
     allowed = allowed_columns(manifest, purpose)
@@ -121,6 +173,8 @@ def dataset_facts(
         "label_delay_days": _delay_facts(frame),
         "as_of": None if moment is None else moment.isoformat(),
         "known_at": manifest.get("known_at"),
+        "left_out": frame.attrs["left_out"],
+        "ledger_digest": ledger_digest,
     }
 
 
@@ -214,9 +268,8 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
-def _vault(workspace: Workspace | None) -> Vault:
-    workspace = workspace or Workspace.of()
-    return Vault(workspace.vault, KeyDirectory(workspace.keys))
+def _vault(workspace: Workspace) -> Vault:
+    return Vault(workspace.vault, open_keys(workspace))
 
 
 def _known_at(manifest: dict[str, Any], as_of: pd.Timestamp | None) -> pd.Timestamp | None:

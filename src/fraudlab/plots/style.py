@@ -107,7 +107,7 @@ class Picture(Figure):
 
 
 def small_cells(counts: Sequence[float] | pd.Series | np.ndarray, smallest: int = SMALLEST_CELL) -> np.ndarray:
-    """Mark the counts that must not be shown: 1 to `smallest` - 1, and one more where one could be worked out.
+    """Mark the counts that must not be shown: 1 to `smallest` - 1, and as many more as would give them away.
 
     Parameters
     ----------
@@ -116,19 +116,23 @@ def small_cells(counts: Sequence[float] | pd.Series | np.ndarray, smallest: int 
 
     Returns
     -------
-    bool array [n]; zeros are never marked.
+    bool array [n]; zeros are never marked. Those marked are two or more and add up to `smallest` or more, where there
+    are as many: their sum can be worked out. For tables of several dimensions see `privacy.anonymity`.
 
     >>> small_cells([6, 0, 25, 12, 300]).tolist()
     [True, False, False, True, False]
     >>> small_cells([6, 8, 25]).tolist(), small_cells([10, 0, 25]).tolist()
     ([True, True, False], [False, False, False])
+    >>> small_cells([4, 3, 25, 40]).tolist()
+    [True, True, True, False]
     """
     counts = np.asarray(counts, dtype=float)
     hidden = (counts > 0) & (counts < smallest)
-    if hidden.sum() == 1:
-        others = np.flatnonzero(~hidden & (counts > 0))
-        if len(others):
-            hidden[others[np.argmin(counts[others])]] = True
+    if hidden.any():
+        for other in np.argsort(counts, kind="stable"):
+            if hidden.sum() >= 2 and counts[hidden].sum() >= smallest:
+                break
+            hidden[other] |= counts[other] > 0
     return hidden
 
 

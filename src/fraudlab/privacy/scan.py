@@ -1,4 +1,4 @@
-"""Search for what should not be there: planted identifiers in the bytes of files, likely identifiers in a text."""
+"""Search files for what should not be there: known identifiers in every byte, likely identifiers in texts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import gzip
 import html
 import json
 import mmap
-import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fraudlab.privacy.masking import count_identifiers
 from fraudlab.schema import InputError, did_you_mean
 
 SHORTEST = 6
@@ -77,8 +77,53 @@ def find_planted(paths: Iterable[str | Path], needles: Iterable[str]) -> pd.Data
             plain.search(data, counts, lower=True)
             exact.search(data, counts, lower=False)
             rows += [(label, kind, count) for kind, count in sorted(counts.items())]
+    return _table(rows)
+
+
+def find_likely(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Search texts, line by line, for what looks like a card number, an IBAN, an e-mail address or a phone number.
+
+    Parameters
+    ----------
+    paths : as in `find_planted`; files that are no UTF-8 text are passed over.
+
+    Returns
+    -------
+    DataFrame: file, kind, count; a row per file and kind with at least one, never the identifier itself.
+
+    Notes
+    -----
+    A pattern is no proof: some numbers only look like a card's (one in ten passes its checksum), and names look like
+    nothing.
+    """
+    rows = []
+    for path in _files(paths):
+        data = path.read_bytes()
+        with contextlib.suppress(UnicodeDecodeError):
+            # A file with a zero byte is no text, whatever its other bytes would mean.
+            text = "" if b"\0" in data else data.decode("utf-8")
+            counts = count_identifiers(pa.array(text.splitlines(), type=pa.large_string()))
+            rows += [(str(path), kind, count) for kind, count in sorted(counts.items())]
+    return _table(rows)
+
+
+def _table(rows: list[tuple[str, str, int]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["file", "kind", "count"])
     return table.astype({"file": "str", "kind": "str", "count": "int64"})
+
+
+def telling(needles: Iterable[str]) -> list[str]:
+    """Return the needles worth searching for in a run's figures: not numbers where one in 10,000 numbers is one.
+
+    Short customer numbers fill their range, so that any count of a table would be found as one of them.
+
+    >>> telling(["123456", "4111111111111111", "K-77-EX"]), len(telling(str(n) for n in range(100_000, 200_000)))
+    (['123456', '4111111111111111', 'K-77-EX'], 0)
+    """
+    wanted = list(needles)
+    numbers = Counter(len(needle) for needle in wanted if needle.isdigit())
+    crowded = {length for length, count in numbers.items() if count > 10 ** (length - 4)}
+    return [needle for needle in wanted if not (needle.isdigit() and len(needle) in crowded)]
 
 
 @dataclass
@@ -215,57 +260,3 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
 def _column_bytes(column: pa.ChunkedArray) -> bytes:
     """Return a column's different values as text, a line each; nested ones as pandas writes them."""
     return "\n".join(column.to_pandas().dropna().astype("str").unique()).encode()
-
-
-class Identifier(NamedTuple):
-    """A likely identifier in a text: what it looks like, and where."""
-
-    kind: str
-    start: int
-    end: int
-
-
-def find_identifiers(text: str) -> list[Identifier]:
-    """Find likely identifiers in a text: e-mail addresses, IBANs, card numbers (Luhn), phone numbers.
-
-    Where two overlap, the more certain kind wins: e-mail, IBAN (ISO 13616 checksum), card (13 to 19 digits with
-    ISO/IEC 7812-1 checksum), phone (8 to 15 digits that begin with + or 0 or a bracket, after ITU-T E.164).
-
-    >>> text = "call +49 30 1234567 or ann@example.com, card 4111 1111 1111 1111"
-    >>> [(found.kind, text[found.start : found.end]) for found in find_identifiers(text)]
-    [('phone', '+49 30 1234567'), ('email', 'ann@example.com'), ('card', '4111 1111 1111 1111')]
-    """
-    found: list[Identifier] = []
-    for kind, (pattern, holds) in _IDENTIFIERS.items():
-        for match in pattern.finditer(text):
-            free = all(match.end() <= other.start or other.end <= match.start() for other in found)
-            if free and holds(match[0]):
-                found.append(Identifier(kind, match.start(), match.end()))
-    return sorted(found, key=lambda identifier: identifier.start)
-
-
-def _digits(text: str) -> str:
-    return re.sub(r"\D", "", text)
-
-
-def _luhn(text: str) -> bool:
-    digits = [int(sign) for sign in reversed(_digits(text))]
-    doubled = sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
-    return 13 <= len(digits) <= 19 and doubled % 10 == 0 and len(set(digits)) > 1
-
-
-def _iban(text: str) -> bool:
-    plain = text.replace(" ", "").upper()
-    return 15 <= len(plain) <= 34 and int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
-
-
-def _phone(text: str) -> bool:
-    return 8 <= len(_digits(text)) <= 15
-
-
-_IDENTIFIERS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
-    "email": (re.compile(r"[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+"), lambda text: True),
-    "iban": (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b", re.IGNORECASE), _iban),
-    "card": (re.compile(r"(?<![\w.+])\d(?:[ -]?\d){12,18}(?![\w])"), _luhn),
-    "phone": (re.compile(r"(?<![\w.])(?:\+\d|\(\+?\d|0\d)(?:[ ()/.-]{0,2}\d){6,16}(?!\w)"), _phone),
-}

@@ -170,7 +170,7 @@ def audit(e: Evidence) -> Section:
             for check in e.checks
         ]
         head = ("Check", "What is checked; if it fails", "Result", "What was found")
-        blocks.append(Table("The numbered checks of the features", head, rows, "llll"))
+        blocks.append(Table("The numbered checks", head, rows, "llll"))
     if e.leakage is None:
         blocks.append(not_available("leakage.csv"))
     else:
@@ -382,8 +382,8 @@ def _tier_table(tiers: pd.DataFrame) -> Table:
             payments,
             frauds,
             "not shown" if hide else plots.share(row.fraud_rate) if row.transactions else ABSENT,
-            money(row.amount),
-            money(row.fraud_amount),
+            "not shown" if hide else money(row.amount),
+            "not shown" if hide else money(row.fraud_amount),
             *_cases_a_day(row),
         )
         for row, payments, frauds, hide in shown

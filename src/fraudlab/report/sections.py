@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from fraudlab import plots
 from fraudlab.report import results
 from fraudlab.report.blocks import (
@@ -220,6 +222,53 @@ def privacy(e: Evidence) -> Section:
     return Section("privacy", "Privacy", [Facts(facts), Bullets(rules)])
 
 
+def data_protection(e: Evidence) -> Section:
+    """Purposes, minimisation and retention, as far as the evidence tells; the papers tell the rest."""
+    columns, mine = e.data["columns"], provided(e.data["purpose"])
+    purposes = dict.fromkeys([mine, *(name for column in columns for name in column.get("purposes") or [])])
+    rows = []
+    for name in purposes:
+        allowed = [column for column in columns if name in (column.get("purposes") or [])]
+        apart = sum(column["treatment"] in ("identity", "drop") for column in allowed)
+        rows.append((name, str(len(allowed) - apart), str(apart), "this model" if name == mine else ""))
+    head = ("Purpose", "Columns it may load", "Kept apart, for look-ups", "")
+    used = len(e.data["purpose_columns"])
+    facts = [
+        ("Lawful basis in the data contract", BASES.get(e.data.get("basis"), provided(e.data.get("basis")))),
+        ("Not declared, dropped at ingest", f"{len(e.data['dropped'])} columns of the source"),
+        ("Loaded for this purpose", f"{used} of {len(columns)} columns"),
+        ("Left out for the customers' sake", _left_out(e.data.get("left_out"))),
+        ("Kept for this purpose at most", _retention(e)),
+    ]
+    papers = (
+        "Record of processing, impact assessment, minimisation, notice and retention: `fraudlab privacy papers` makes "
+        "them from the vault, the ledger and the registered models."
+    )
+    blocks = [Facts(facts), Table("Purposes", head, rows, "lrrl"), Prose(papers)]
+    return Section("data-protection", "Data protection", blocks)
+
+
+def _left_out(left_out: dict[str, Any] | None) -> str:
+    """Say how many customers the ledger left out of the load."""
+    if left_out is None:
+        return NOT_PROVIDED
+    why = ", ".join(left_out["why"])
+    return f"{count(left_out['customers'])} customers{f' ({why})' if why else ''}"
+
+
+def _retention(e: Evidence) -> str:
+    """Say the limit, and how old the oldest payment was when the run was made."""
+    days = e.data.get("retention_days")
+    if days is None:
+        return NOT_PROVIDED
+    oldest, made = (pd.to_datetime(value, utc=True, errors="coerce") for value in (e.data["first"], e.run["created"]))
+    if pd.isna(oldest) or pd.isna(made):
+        return f"{days:,} days"
+    age = max((made - oldest).days, 0)
+    past = ": past its time, see `fraudlab privacy papers`" if age > days else ""
+    return f"{days:,} days; the oldest payment had {age:,} when this was made{past}"
+
+
 def limitations(e: Evidence) -> Section:
     """What the evidence does not show: found in this run, and always."""
     found = found_limitations(e)
@@ -344,6 +393,7 @@ SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     purpose_and_owner,
     data,
     privacy,
+    data_protection,
     results.method,
     results.features,
     results.audit,

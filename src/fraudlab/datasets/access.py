@@ -1,0 +1,253 @@
+"""All that is held on one customer, for the customer: as data, and as a page in plain words (GDPR Art. 15)."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from fraudlab.config import Workspace
+from fraudlab.datasets.customers import customer_code
+from fraudlab.datasets.erasure import CUSTOMER
+from fraudlab.datasets.retention import oldest_kept
+from fraudlab.privacy import lineage
+from fraudlab.privacy.auditlog import audit_log
+from fraudlab.privacy.consent import EVERY_PURPOSE, Ledger
+from fraudlab.privacy.identities import identities
+from fraudlab.privacy.keys import open_keys
+from fraudlab.privacy.vault import Vault
+from fraudlab.schema import InputError
+
+_BASES = {
+    "consent": "you agreed to it",
+    "contract": "a contract with you needs it",
+    "legal-obligation": "a law demands it",
+    "vital-interests": "it protects someone's life",
+    "public-task": "it is a task in the public interest",
+    "legitimate-interest": "we have a legitimate interest in it",
+}
+_TREATMENTS = {
+    "keep": "as it came",
+    "pseudonymise": "replaced by a code",
+    "generalise": "made coarser",
+    "mask": "with numbers and addresses blanked",
+    "identity": "locked away apart from the payments",
+}
+
+
+def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -> dict[str, Any]:
+    """Return everything that is held on one customer, and note in the audit log that it was asked for.
+
+    Parameters
+    ----------
+    dataset : its name in the vault.
+    customer : the reference as the source writes it, or the pseudonym.
+    workspace : default: the project around the working folder.
+
+    Returns
+    -------
+    dict, ready for JSON: customer (pseudonym), dataset, source (of the data), created (of this copy, UTC), purposes
+    (purpose, meaning, basis, retention_days, kept_since: earlier rows are no longer used for it), columns (name,
+    source, meaning, treatment, purposes), transactions (a dict each, missing values None, times in UTC), identity
+    {source's column: [values]}, events (of the ledger), audit (entries that name the pseudonym), models (name,
+    version), notes (what is not in it).
+
+    Raises
+    ------
+    InputError : unknown data set, or neither rows nor events of such a customer.
+    KeyUnavailableError : a key that this needs, `identity` among them, is not here.
+    """
+    workspace = workspace or Workspace.of()
+    vault = Vault(workspace.vault, open_keys(workspace))
+    manifest = vault.manifest(dataset)
+    code = customer_code(dataset, customer, new=True, workspace=workspace)
+    rows = vault.read(dataset)
+    rows = rows[rows[CUSTOMER] == code]
+    events = Ledger(workspace.ledger).events(code)
+    if rows.empty and events.empty:
+        raise InputError(
+            f"customer: data set {dataset} holds nothing on such a customer; check the reference, or name the data set "
+            "that does"
+        )
+    log = audit_log(workspace)
+    entries = log.entries() if log.path.exists() else pd.DataFrame(columns=["number", "time", "action", "facts"])
+    named = entries[entries["facts"].map(lambda facts: code in _texts(facts)).astype(bool)]
+    held = {
+        "customer": code,
+        "dataset": dataset,
+        "source": manifest["source"],
+        "created": pd.Timestamp.now("UTC").isoformat(timespec="seconds"),
+        "purposes": [_purpose(manifest, name) for name in manifest["purposes"]],
+        "columns": [
+            {key: column[key] for key in ("name", "source", "meaning", "treatment", "purposes")}
+            for column in manifest["columns"]
+        ],
+        "transactions": _records(rows),
+        "identity": _identity(vault, manifest, code),
+        "events": _records(events.drop(columns="customer")),
+        "audit": _records(named[["number", "time", "action", "facts"]]),
+        "models": [
+            {"name": name, "version": version} for name, version in lineage.trained_on(workspace.lineage, [code])
+        ],
+        "notes": [
+            "No decision or alert on a person is stored here: scores are computed when asked for and not kept.",
+            "Reports of finished runs show a few payments as examples, without anything that says whose they are.",
+            "Models keep no payment; which models learnt from yours is listed.",
+        ],
+    }
+    log.append("access", dataset=dataset, customer=code, rows=len(rows), events=len(events))
+    return held
+
+
+def access_page(held: Mapping[str, Any]) -> str:
+    """Return what `access` found as one HTML page that needs nothing else, in plain words; every value is escaped."""
+    names = list(held["transactions"][0]) if held["transactions"] else []
+    purposes = {purpose["purpose"]: purpose["meaning"] for purpose in held["purposes"]}
+    sections = [
+        "<h1>What we hold about you</h1>",
+        _paragraph(
+            f"This is a copy of everything that the data set {held['dataset']} holds about you, made {held['created']} "
+            f"(UTC). In it you go by the code {held['customer']}. Where it came from: {held['source']}."
+        ),
+        "<h2>What we use it for, why we may, and how long</h2>",
+        _table(
+            ["What for", "Why we may", "How long after a payment", "Payments used since"],
+            (
+                [
+                    purpose["meaning"],
+                    f"{_BASES[purpose['basis']]} ({purpose['basis']})",
+                    f"{purpose['retention_days']:,} days",
+                    purpose["kept_since"] or "all",
+                ]
+                for purpose in held["purposes"]
+            ),
+        ),
+        _paragraph(
+            "Who sees it: the fraud team's analysts see the payments, with codes in place of names and numbers. Only "
+            "who holds a separate key, gives a reason and a second code sees your identity; each look is written down."
+        ),
+        "<h2>Who you are</h2>",
+        _paragraph("Locked away apart from the payments."),
+        _table(["What", "Value"], ([name, value] for name, values in held["identity"].items() for value in values)),
+        f"<h2>Your payments ({len(held['transactions']):,})</h2>",
+        _table(names, ([row.get(name) for name in names] for row in held["transactions"])),
+        "<h2>What each piece means</h2>",
+        _table(
+            ["Name", "Where it comes from", "Meaning", "How it is kept", "What for"],
+            (
+                [
+                    column["name"],
+                    column["source"],
+                    column["meaning"],
+                    _TREATMENTS.get(column["treatment"], column["treatment"]),
+                    "; ".join(purposes[name] for name in column["purposes"]),
+                ]
+                for column in held["columns"]
+            ),
+        ),
+        "<h2>What you told us</h2>",
+        _table(
+            ["No.", "What for", "What", "Since (UTC)", "How it came in", "Note"],
+            (
+                [
+                    event["number"],
+                    "everything" if event["purpose"] == EVERY_PURPOSE else event["purpose"],
+                    event["event"],
+                    event["at"],
+                    event["source"],
+                    event["note"],
+                ]
+                for event in held["events"]
+            ),
+        ),
+        "<h2>What was done with your data by name of your code</h2>",
+        _table(
+            ["No.", "When (UTC)", "What", "Details"],
+            ([entry["number"], entry["time"], entry["action"], _told(entry["facts"])] for entry in held["audit"]),
+        ),
+        "<h2>Models that learnt from your payments</h2>",
+        _table(["Model", "Version"], ([model["name"], model["version"]] for model in held["models"])),
+        "<h2>Good to know</h2>",
+        *(_paragraph(note) for note in held["notes"]),
+        _paragraph(
+            "You may have it corrected or erased, restrict or object to its use, and complain to a data protection "
+            "authority. Who is responsible and how to reach them: see the letter that came with this page."
+        ),
+    ]
+    return _PAGE.format(body="\n".join(sections))
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>What we hold about you</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }}
+h2 {{ margin-top: 2em; }}
+div {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 14px; }}
+th, td {{ text-align: left; vertical-align: top; padding: .25em .75em .25em 0; border-bottom: 1px solid #ddd; }}
+@media print {{ body {{ margin: 0; max-width: none; }} table {{ font-size: 9px; }} }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def _purpose(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    since = oldest_kept(manifest, name)
+    stated = manifest["purposes"][name]
+    told = {key: stated[key] for key in ("meaning", "basis", "retention_days")}
+    return {"purpose": name, **told, "kept_since": None if since is None else since.isoformat(timespec="seconds")}
+
+
+def _identity(vault: Vault, manifest: Mapping[str, Any], code: str) -> dict[str, list[str]]:
+    if "identity" not in manifest["keys"]:
+        return {}
+    table = identities(vault, manifest["dataset"], customers=[code]).drop(columns=CUSTOMER)
+    return {name.removeprefix("raw_"): table[name].dropna().unique().tolist() for name in table.columns}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows as dicts of what JSON knows."""
+    return [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return value
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _texts(facts: Mapping[str, Any]) -> set[Any]:
+    return {text for value in facts.values() for text in (value if isinstance(value, list) else [value])}
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items()
+    )
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _table(names: list[str], rows: Iterable[list[Any]]) -> str:
+    lines = ["".join(f"<td>{html.escape('' if cell is None else str(cell))}</td>" for cell in row) for row in rows]
+    if not lines:
+        return _paragraph("Nothing.")
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<div><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
