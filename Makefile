@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook bench-features lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook bench-features bench-privacy lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
@@ -61,6 +61,9 @@ handbook: setup ## the published transactions: our figures beside the book's (DA
 
 bench-features: setup ## the feature engine beside Polars, DuckDB and pandas, some minutes (DATA=path/to/handbook.parquet)
 	@$(BIN)/python benchmarks/features.py $(if $(DATA),--data "$(DATA)")
+
+bench-privacy: setup ## what protection costs: ingest, load, pseudonyms, encryption, audit log, some minutes
+	@$(BIN)/python benchmarks/privacy.py
 
 lab: setup ## open JupyterLab on the notebooks
 	@$(BIN)/fraudlab lab

@@ -28,6 +28,7 @@ INCIDENTS = (
 BEFORE = "Before anything happens"
 # Not run here: they train, need a registered model, a phone or a person; their own tests run them.
 NOT_RUN = ("retrain", "features audit", "models promote", "report", "privacy enrol", "privacy consent import")
+NOT_RUN += ("privacy erase",)  # asks for customers whom the small project does not hold
 
 
 def sections(text: str) -> dict[str, str]:
