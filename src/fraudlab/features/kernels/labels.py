@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fraudlab.features.kernels.jit import kernel
-from fraudlab.features.kernels.windows import FOUR, ONE, THREE, TWO, clear, sort_rows, tree_add, tree_find, tree_sum
+from fraudlab.features.kernels.windows import clear, move_on, sort_rows, tree_add, tree_find, tree_sum
 
 NEVER = np.iinfo(np.int64).max
 
@@ -54,19 +54,7 @@ def entered(time, enter, settled, ip, start, out):
             continue
         first = np.uint64(a)
         for i in range(np.uint64(max(a, start)), np.uint64(ip[g + 1])):
-            now = time[i]
-            ahead = FOUR
-            while ahead == FOUR and first + FOUR <= i:
-                ahead = (
-                    np.uint64(enter[first] <= now)
-                    + np.uint64(enter[first + ONE] <= now)
-                    + np.uint64(enter[first + TWO] <= now)
-                    + np.uint64(enter[first + THREE] <= now)
-                )
-                first += ahead
-            while ahead == FOUR and first < i:
-                ahead += np.uint64(enter[first] > now)
-                first += np.uint64(enter[first] <= now)
+            first = move_on(enter, first, i, time[i])
             out[i] = np.int64(first)
 
 

@@ -68,7 +68,7 @@ def place_rows(words, codes, rows, free, to, packed, placed):
 
 @kernel
 def move_on(time, first, end, limit):
-    """Return the first row from `first` on with time > limit; there is one before `end`.
+    """Return the first row from `first` on with time > limit, or `end` when there is none before it.
 
     Four rows ahead are looked at together, without a branch that could be guessed wrong.
     """
@@ -82,7 +82,7 @@ def move_on(time, first, end, limit):
         )
         first += ahead
     if ahead == FOUR:
-        while time[first] <= limit:
+        while first < end and time[first] <= limit:
             first += ONE
     return first
 
