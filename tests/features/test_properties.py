@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -167,3 +170,26 @@ def test_names_of_entities_and_larger_ids_move_no_bit(frame, expected):
     assert_equal_bits(EVERYTHING.compute(renamed), expected)
     as_text = frame.assign(transaction_id=frame["transaction_id"].map("{:09d}".format))
     assert_equal_bits(EVERYTHING.compute(as_text), expected)
+
+
+def test_memory_touched_late_loses_no_value(frame, expected, monkeypatch):
+    # The result's pages are touched beside other work. A thread that sleeps meanwhile must not write over a value.
+    slept = []
+
+    class Slow(ThreadPoolExecutor):
+        def submit(self, call, *args, **kwargs):
+            if getattr(call, "__name__", "") == "fill" and not slept:
+                slept.append(call)
+
+                def late(*args):
+                    time.sleep(1)
+                    return call(*args)
+
+                return super().submit(late, *args, **kwargs)
+            return super().submit(call, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "ThreadPoolExecutor", Slow)
+    monkeypatch.setattr(engine, "MANY_ROWS", 1)
+    monkeypatch.setattr(jit, "threads", lambda: 2)
+    assert_equal_bits(EVERYTHING.compute(frame), expected)
+    assert slept

@@ -7,7 +7,7 @@ words are put side by side, group after group, and the groups are shared between
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -310,11 +310,12 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
     out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= MANY_ROWS else 1) as pool:
         # The system hands out memory when it is first written: better now than in the kernels' random order.
-        for part in np.array_split(out.reshape(-1)[:: PAGE // out.itemsize], pool._max_workers):
-            pool.submit(part.fill, 0)
+        pages = np.array_split(out.reshape(-1)[:: PAGE // out.itemsize], pool._max_workers)
+        touched = [pool.submit(part.fill, 0) for part in pages]
         source = Source(frame, where)
         plans = {entity: plan([spec for spec, _ in work[entity]], source.may_miss) for entity in filter(None, work)}
         room = Room()
+        wait(touched)  # before anything is written: a page touched late would lose a value
         for entity, todo in plans.items():
             columns = np.concatenate([columns for _, columns in work[entity]])
             _compute_entity(source, entity, todo, columns, out, pool, room)
