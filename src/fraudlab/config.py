@@ -78,7 +78,7 @@ class SplitConfig(_Frozen):
 class ModelConfig(_Frozen):
     """The model and every setting of it that changes results."""
 
-    kind: Literal["xgboost", "logistic"] = "xgboost"
+    kind: Literal["xgboost", "logistic", "random_forest", "balanced_bagging", "lightgbm", "catboost"] = "xgboost"
     n_estimators: int = Field(300, ge=1, le=10_000)
     early_stopping_rounds: int = Field(30, ge=0, description="0: all trees are kept")
     learning_rate: float = Field(0.1, gt=0, le=1)
@@ -90,12 +90,57 @@ class ModelConfig(_Frozen):
     tree_method: Literal["hist", "exact"] = "hist"
     max_bin: int = Field(4096, ge=2, le=65536, description="hist only; the library's 256 costs precision here")
     base_score: float = Field(0.5, gt=0, lt=1, description="pinned: the estimated default changes results")
-    calibration: Literal["isotonic", "sigmoid"] = "isotonic"
+    members: int = Field(1, ge=1, le=50, description="fits with other seeds whose log-odds are averaged")
+    monotone: dict[str, Literal[-1, 1]] = Field(
+        default_factory=dict, description="feature -> 1 (never lowers the risk when it rises) or -1"
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="cuda needs a GPU and is refused without one")
+    calibration: Literal["isotonic", "sigmoid", "beta"] = "isotonic"
+
+
+class SamplingConfig(_Frozen):
+    """How much each training row counts, and which labels are believed."""
+
+    fraud_weight: float = Field(1.0, gt=0, description="weight of a fraud beside a genuine payment")
+    recency_half_life_days: float | None = Field(None, gt=0, description="a row this much older counts half")
+    amount_power: float = Field(0.0, ge=0, le=1, description="0: all frauds count alike; 1: by their amount")
+    genuine_per_fraud: float | None = Field(
+        None, gt=0, description="genuine rows drawn for each fraud; risks are corrected for it"
+    )
+    labels: Literal["known", "delayed_feedback", "positive_unlabelled"] = Field(
+        "known", description="known: as they are; the others correct for frauds not reported yet or never"
+    )
+
+
+class TuningConfig(_Frozen):
+    """Search of the model's settings on periods before the test."""
+
+    trials: int = Field(0, ge=0, description="settings tried; 0: those of [model] are used")
+    seconds: float | None = Field(None, gt=0, description="no new trial begins after so many seconds")
+    folds: int = Field(3, ge=1, description="validation periods, one after the other, all before the test")
+    metric: Literal["average_precision", "card_precision_at_k", "auc_roc"] = "average_precision"
+    rule: Literal["mean", "one_standard_error", "regret"] = Field(
+        "one_standard_error", description="how the winner is chosen among the trials"
+    )
+    space: dict[str, list[float | int | str]] = Field(
+        default_factory=dict, description="key of [model] or [sampling] -> [low, high] or the choices; empty: a default"
+    )
+
+
+class AnomalyConfig(_Frozen):
+    """Scores that need no labels."""
+
+    kind: Literal["none", "isolation_forest", "density"] = "none"
+    as_input: bool = Field(False, description="the anomaly score is one more feature of the model")
 
 
 class DecisionConfig(_Frozen):
     """The investigators' capacity and what things cost, in major units of the data's currency."""
 
+    rule: Literal["budget", "cost", "false_positive_rate"] = Field(
+        "budget", description="what sets the review threshold: cases a day, least cost, or a share of genuine payments"
+    )
+    max_false_positive_rate: float = Field(0.01, gt=0, lt=1, description="of the rule false_positive_rate")
     alerts_per_day: int = Field(20, ge=1, description="cases the investigators can review a day")
     limit_per_day: int = Field(
         0, ge=0, description="cases a day, among the alerts, limited until an investigator decides"
@@ -125,6 +170,9 @@ class RunConfig(_Frozen):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    tuning: TuningConfig = TuningConfig()
+    anomaly: AnomalyConfig = AnomalyConfig()
     decision: DecisionConfig = DecisionConfig()
     gate: GateConfig = GateConfig()
 
