@@ -24,7 +24,7 @@ RISKS: tuple[tuple[str, str, str, str], ...] = (
         "Someone reads the stored data: a stolen disk, another account",
         "AES-256-GCM, a key of its own for features and for identities, files for their owner only",
         "tests/privacy/test_vault.py, tests/privacy/test_keys.py",
-        "Who has the keys and the vault has everything; see FD05 of `fraudlab doctor`",
+        "Who has the keys and the vault has everything; see FD05 of fraudlab doctor",
     ),
     (
         "An analyst sees more than the purpose needs",
