@@ -42,10 +42,10 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 import fraudlab
-from fraudlab import tracking_pages
+from fraudlab import tracking_due, tracking_pages
 from fraudlab.config import RunConfig, Workspace, config_digest
+from fraudlab.models import LIBRARIES
 from fraudlab.privacy import lineage
-from fraudlab.privacy.consent import EVERY_PURPOSE, Ledger
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.serving import Package, load_package
 
@@ -404,7 +404,9 @@ def _metrics_of(run: Run, model: str) -> dict[str, float]:
 
 
 def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
-    inputs = Schema([ColSpec("double", name, required=False) for name in package.features])
+    names = package.model.encoder.columns if package.model.encoder else ()
+    kinds = {name: "string" if name in names else "double" for name in package.features}
+    inputs = Schema([ColSpec(kind, name, required=False) for name, kind in kinds.items()])
     outputs = Schema(
         [ColSpec(kind, name) for name, kind in (("score", "double"), ("risk", "double"))]
         + [ColSpec("string", name) for name in ("tier", "action", "reasons")]
@@ -421,19 +423,20 @@ def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
             python_model=str(SCRIPT),
             artifacts={"package": f"{staging}/package"},
             code_paths=[str(Path(fraudlab.__file__).parent)],
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(package),
             signature=ModelSignature(inputs=inputs, outputs=outputs, params=params),
             # A made-up row: nothing is known about the payment.
-            input_example=pd.DataFrame([dict.fromkeys(package.features, 0.0)]),
+            input_example=pd.DataFrame([{name: "" if kind == "string" else 0.0 for name, kind in kinds.items()}]),
         )
     for path in target.rglob("*"):  # copies of our own source keep its rights
         path.chmod(0o700 if path.is_dir() else 0o600)
     return about
 
 
-def _requirements() -> list[str]:
+def _requirements(package: Package) -> list[str]:
     found = []
-    for name in REQUIREMENTS:
+    own = LIBRARIES.get(type(package.model.estimator))
+    for name in (*REQUIREMENTS, *((own, "scikit-learn") if own else ())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name}>={importlib.metadata.version(name)}")
     return found
@@ -504,32 +507,21 @@ def champion(client: MlflowClient, name: str) -> dict[str, Any] | None:
 
 
 def mark_retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
-    """Mark every version that was trained on a customer the ledger has erased since, and return these versions.
+    """Mark every version that learnt from a customer who was erased, or from a value that was corrected, since.
 
     The mark is two tags, `fraudlab.retrain_due` (UTC, ISO: since when) and `fraudlab.retrain_due_reason`. It follows
-    from the ledger and the lineage alone, so that a call that was killed is completed by the next one.
+    from the ledger, the corrections held and the lineage alone, so that a call that was killed is completed by the next
+    one. A correction counts for versions whose features read the column.
 
     Returns
     -------
-    name, version, customers (how many of them are erased), by name and version.
+    name, version, customers (how many of them are erased), corrected (how many are corrected), reason, of each version
+    that is due, by name and version.
     """
-    events = Ledger(workspace.ledger).events(purpose=EVERY_PURPOSE)
-    erased = events.loc[events["event"] == "erasure", "customer"].drop_duplicates()
-    known = lineage.trained_on(workspace.lineage, erased) if len(erased) else {}
-    if not known or not (workspace.mlruns / "mlflow.db").is_file():
+    erased, corrections = tracking_due.due_by_rights(workspace)
+    if not (erased or corrections) or not (workspace.mlruns / "mlflow.db").is_file():
         return []
-    client = open_store(workspace)
-    due = []
-    for (name, version), count in known.items():
-        with contextlib.suppress(MlflowException):  # a version that was deleted needs no mark
-            tags = client.get_model_version(name, version).tags
-            reason = f"erasure of {count:,} customer{'s' * (count > 1)} that it was trained on"
-            if tags.get("fraudlab.retrain_due_reason") != reason:
-                since = tags.get("fraudlab.retrain_due", pd.Timestamp.now("UTC").floor("s").isoformat())
-                client.set_model_version_tag(name, version, "fraudlab.retrain_due", since)
-                client.set_model_version_tag(name, version, "fraudlab.retrain_due_reason", reason)
-            due.append({"name": name, "version": version, "customers": count})
-    return due
+    return tracking_due.mark(open_store(workspace), workspace, erased, corrections)
 
 
 def models_trained_on(workspace: Workspace, customer: str) -> list[tuple[str, str]]:

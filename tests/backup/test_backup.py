@@ -35,9 +35,12 @@ from fraudlab.backup.sealed import DamagedBackupError, Opener, Sealer
 from fraudlab.cli import app
 from fraudlab.config import ModelConfig, RunConfig, Workspace, load_config
 from fraudlab.datasets import ingest, load_transactions, raw_identifiers
+from fraudlab.datasets.rights import erase, rectify
 from fraudlab.decisions import Thresholds
+from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
+from fraudlab.privacy.identities import IdentityStore, identities
 from fraudlab.privacy.keys import KeyDirectory, KeyUnavailableError, open_keys
 from fraudlab.privacy.scan import find_planted
 from fraudlab.privacy.vault import Vault
@@ -492,6 +495,64 @@ def test_a_damaged_backup_restores_nothing(archived: tuple[Workspace, Path], tmp
     assert os.listdir(into) == ["mine.txt"]
 
 
+def held_streets(workspace: Workspace, keys: Path, code: str) -> set[str]:
+    vault = Vault(workspace.vault, KeyDirectory(keys))
+    return set(identities(vault, "demo", columns=["raw_street"], customers=[code])["raw_street"])
+
+
+def test_corrections_newer_than_the_backup_are_put_in_again_and_replaced_ones_go(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    codes = load_transactions("demo", purpose=PURPOSE, workspace=workspace)["customer_id"].drop_duplicates()
+    ann, bob = codes.iloc[:2]
+    rectify("demo", ann, "street", "1 Wrong Way", source="letter 1", workspace=workspace)
+    path = Path(backup.create(workspace)["backup"])
+    rectify("demo", ann, "street", "2 Right Road", source="letter 2", workspace=workspace)
+    rectify("demo", bob, "street", "3 Bob Street", source="letter 3", workspace=workspace)
+    done = backup.restore(path, tmp_path / "restored", workspace)
+    assert done["replayed"]["corrected"] == {"demo": 2}
+    assert done["replayed"]["left"] == ""
+    restored = Workspace(tmp_path / "restored")
+    assert held_streets(restored, workspace.keys, ann) == {"2 Right Road"}
+    assert held_streets(restored, workspace.keys, bob) == {"3 Bob Street"}
+    present, there = (
+        IdentityStore(place.identities, open_keys(workspace)).corrections() for place in (workspace, restored)
+    )
+    assert [(each.id, each.at) for each in there] == [(each.id, each.at) for each in present]
+    assert drill(path, workspace)["ok"].all()
+
+
+def test_models_that_learnt_from_the_erased_are_due_in_the_restored_project_too(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    from fraudlab import tracking
+
+    ann, bob = load_transactions("demo", purpose=PURPOSE, workspace=workspace)["customer_id"].drop_duplicates()[:2]
+    lineage.keep(lineage.path_of(workspace.lineage, "demo", "1"), [ann, bob])
+    path = Path(backup.create(workspace)["backup"])
+    assert backup.restore(path, tmp_path / "before", workspace)["due"] == []
+    erase("demo", ann, source="letter of 2026-03-01", workspace=workspace)
+    done = backup.restore(path, tmp_path / "restored", workspace)
+    reason = "erasure of 1 customer that it was trained on"
+    assert [(each["name"], each["version"], each["reason"]) for each in done["due"]] == [("demo", "1", reason)]
+    tags = tracking.open_store(Workspace(tmp_path / "restored")).get_model_version("demo", "1").tags
+    assert tags["fraudlab.retrain_due_reason"] == reason
+
+
+def test_the_command_says_which_models_are_due(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = load_transactions("demo", purpose=PURPOSE, workspace=workspace)["customer_id"].iloc[0]
+    lineage.keep(lineage.path_of(workspace.lineage, "demo", "1"), [ann])
+    path = Path(backup.create(workspace)["backup"])
+    rectify("demo", ann, "amount", "1.00", source="letter of 2026-03-01", workspace=workspace)
+    monkeypatch.setenv("FRAUDLAB_HOME", str(workspace.root))
+    done = CliRunner().invoke(app, ["backup", "restore", str(path), "--into", str(tmp_path / "restored")])
+    assert done.exit_code == 0, done.output
+    assert "Data set demo: 1 correction(s) made since the backup were put in again." in done.output
+    assert "Model demo version 1 is due to be trained again: correction of what it read of 1 customer." in done.output
+
+
 def test_erasures_newer_than_the_backup_are_replayed(workspace: Workspace, tmp_path: Path) -> None:
     loaded = load_transactions("demo", purpose=PURPOSE, workspace=workspace)
     customers, keys = loaded["customer_id"].unique()[:3], open_keys(workspace)
@@ -513,7 +574,7 @@ def test_erasures_newer_than_the_backup_are_replayed(workspace: Workspace, tmp_p
         assert here - there == set(customers[:2])
     with contextlib.closing(sqlite3.connect(restored.identities)) as connection:
         assert not {code for (code,) in connection.execute("SELECT code FROM customer")} & set(customers[:2])
-    again = backup.replay_erasures(workspace, restored)
+    again = backup.replay_rights(workspace, restored)
     assert (again["events"], again["data_sets"]) == (0, {})
     table = drill(path, workspace).set_index("step")
     assert table["ok"].all(), table["found"].tolist()

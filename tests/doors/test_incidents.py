@@ -16,6 +16,7 @@ from fraudlab.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = (ROOT / "docs" / "incident-response.md").read_text(encoding="utf-8")
+PRIVACY = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
 STEPS = ("How you notice", "First five minutes", "Contain", "Recover", "Prove", "Tell", "Learn")
 INCIDENTS = (
     "Leaked key",
@@ -77,9 +78,10 @@ def test_each_command_of_the_runbook_exists_with_these_options(line: str) -> Non
     assert refusal(line) == ""
 
 
-@pytest.mark.parametrize("line", sorted({*spoken(RUNBOOK)}))
+@pytest.mark.parametrize("line", sorted({*spoken(RUNBOOK), *spoken(PRIVACY)}))
 def test_each_command_named_in_a_sentence_exists(line: str) -> None:
-    assert refusal(line if " --" in line else f"{line} --help") == ""
+    said = refusal(line)
+    assert said == "" or (" --" not in line and refusal(f"{line} --help") == ""), said
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,28 @@ def test_a_command_that_does_not_exist_would_be_found_out(line: str) -> None:
 @pytest.mark.parametrize("fix", sorted(set(re.findall(r'"(fraudlab [^"{]+)"', Path(doctor.__file__).read_text()))))
 def test_each_command_that_the_doctor_recommends_exists(fix: str) -> None:
     assert refusal(fix) == ""
+
+
+def missing_tests(page: str) -> list[str]:
+    """Return the tests named on a page that do not exist: files without a test, names that no named file defines."""
+    files = sorted(set(re.findall(r"`(tests/[\w/.]+)`", page)))
+    held = {name: (ROOT / name).read_text(encoding="utf-8") if (ROOT / name).is_file() else "" for name in files}
+    names = re.findall(r"`(test_\w+)`", page)
+    return [name for name, text in held.items() if "\ndef test_" not in text] + [
+        name for name in names if not any(f"\ndef {name}(" in text for text in held.values())
+    ]
+
+
+def test_each_test_that_the_privacy_page_names_exists() -> None:
+    assert missing_tests(PRIVACY) == []
+    assert missing_tests("`tests/nosuch.py` and `test_nosuch`") == ["tests/nosuch.py", "test_nosuch"]
+
+
+def test_each_protection_names_its_test() -> None:
+    table = PRIVACY.split("## What is protected, how, and the test")[1].split("\n\n")[1]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 25
+    assert [row.split("|")[1].strip() for row in rows if "`tests/" not in row] == []
 
 
 @pytest.mark.parametrize("incident", INCIDENTS)

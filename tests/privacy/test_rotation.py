@@ -269,7 +269,7 @@ def test_an_interrupted_rotation_is_no_loss_to_a_writer(vault: Vault) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("pseudonym", r"'pseudonym' is not rotated: every customer would get another .*`fraudlab ingest --force`"),
+        ("pseudonym", r"'pseudonym' is not rotated: every customer would .*`fraudlab ingest --new-pseudonyms`"),
         ("audit", r"'audit' is not rotated: the log made so far could no longer be checked"),
         ("audit-sign", "'audit-sign' is not rotated"),
         ("featurs", r"no key 'featurs' to rotate; did you mean 'features'\?"),

@@ -4,7 +4,7 @@
 the result loads and scores as here. Keys are never in it: `fraudlab keys backup` keeps them apart from what they open.
 """
 
-from fraudlab.backup.recovery import backup_state, backups_table, create, newest, replay_erasures, restore, verify
+from fraudlab.backup.recovery import backup_state, backups_table, create, newest, replay_rights, restore, verify
 from fraudlab.backup.restic import Repository
 from fraudlab.backup.sealed import DamagedBackupError
 
@@ -15,7 +15,7 @@ __all__ = [
     "backups_table",
     "create",
     "newest",
-    "replay_erasures",
+    "replay_rights",
     "restore",
     "verify",
 ]

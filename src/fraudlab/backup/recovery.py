@@ -18,10 +18,12 @@ from fraudlab.backup import archive, snapshot
 from fraudlab.backup.restic import Repository
 from fraudlab.backup.sealed import DamagedBackupError
 from fraudlab.config import Workspace
-from fraudlab.datasets import erasure
+from fraudlab.datasets import corrections, erasure
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
+from fraudlab.privacy.identities import IdentityStore
 from fraudlab.privacy.keys import Keys, KeyUnavailableError, open_keys, sync_folder, write_private
+from fraudlab.privacy.vault import Vault
 from fraudlab.schema import FraudlabError, InputError
 
 SUFFIX = ".flbk"
@@ -153,7 +155,10 @@ def verify(source: Source, workspace: Workspace) -> dict[str, Any]:
 
 
 def restore(source: Source, into: Path, workspace: Workspace, *, force: bool = False) -> dict[str, Any]:
-    """Put a backup into a new folder, verified while it is written, all of it or nothing; then replay newer erasures.
+    """Put a backup into a new folder, verified while it is written, all of it or nothing; then replay what came later.
+
+    Erasures and corrections that the backup does not know are done again, and the models that learnt otherwise are
+    marked as due.
 
     Parameters
     ----------
@@ -164,7 +169,8 @@ def restore(source: Source, into: Path, workspace: Workspace, *, force: bool = F
     Returns
     -------
     backup, into, aside (where the older content is now; None), created, files, bytes, keys {name: {id that the data
-    sets need: whether it is here}}, replayed (see `replay_erasures`), seconds.
+    sets need: whether it is here}}, replayed (see `replay_rights`), due (model versions to be trained again; see
+    `fraudlab.tracking.mark_retrain_due`), seconds.
 
     Raises
     ------
@@ -181,6 +187,8 @@ def restore(source: Source, into: Path, workspace: Workspace, *, force: bool = F
     name = source.name
     audit_log(workspace).append("restore", backup=name, events=replayed["events"], files=len(manifest["files"]))
     keys, needed = open_keys(workspace), {}
+    # Not before the folder has its name: MLflow's database keeps absolute paths.
+    due = _retrain_due(Workspace(into))
     for held in manifest["data_sets"].values():
         for key, identity in held["keys"].items():
             needed.setdefault(key, {})[identity] = identity in keys.ids(key)
@@ -193,8 +201,18 @@ def restore(source: Source, into: Path, workspace: Workspace, *, force: bool = F
         "bytes": sum(file["bytes"] for file in manifest["files"].values()),
         "keys": needed,
         "replayed": replayed,
+        "due": due,
         "seconds": time.perf_counter() - began,
     }
+
+
+def _retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
+    """Mark the models of a restored workspace that learnt from who was erased or corrected since; return them."""
+    if not workspace.lineage.is_dir():
+        return []
+    from fraudlab.tracking import mark_retrain_due  # brings MLflow, which nothing else here needs
+
+    return mark_retrain_due(workspace)
 
 
 def rebuild(source: Source, folder: Path, workspace: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -206,11 +224,11 @@ def rebuild(source: Source, folder: Path, workspace: Workspace) -> tuple[dict[st
     """
     snapshot.make_folder(folder)
     manifest = _opened(source, open_keys(workspace), folder)
-    return manifest, replay_erasures(workspace, Workspace(folder))
+    return manifest, replay_rights(workspace, Workspace(folder))
 
 
-def replay_erasures(from_workspace: Workspace, into_workspace: Workspace) -> dict[str, Any]:
-    """Bring the ledger's newer events into a restored workspace, and erase there again whom the ledger has erased.
+def replay_rights(from_workspace: Workspace, into_workspace: Workspace) -> dict[str, Any]:
+    """Bring newer events and corrections into a restored workspace, and erase and correct there what it brought back.
 
     Parameters
     ----------
@@ -220,20 +238,23 @@ def replay_erasures(from_workspace: Workspace, into_workspace: Workspace) -> dic
     Returns
     -------
     events (how many were brought over), keys (customers' keys destroyed again), data_sets {name: rows removed again},
-    left ("" or the sentence that says what could not be erased, such as for want of a key; loads leave it out anyway,
-    because they heed the ledger).
+    corrected {name: corrections put in again}, left ("" or the sentence that says what could not be done, such as for
+    want of a key; loads leave the erased out anyway, because they heed the ledger).
     """
     present, restored = Ledger(from_workspace.ledger), Ledger(into_workspace.ledger)
-    added, done, left = 0, {"keys": 0, "data_sets": {}}, ""
+    added, done, corrected, left = 0, {"keys": 0, "data_sets": {}}, {}, ""
+    keys = open_keys(from_workspace)
     if present.path.is_file():
         with tempfile.TemporaryDirectory() as folder:
             present.export_csv(Path(folder) / "ledger.csv")
             added = restored.import_csv(Path(folder) / "ledger.csv")["added"]
     try:
-        done = erasure.replay_erasures(into_workspace, keys=open_keys(from_workspace))
+        done = erasure.replay_erasures(into_workspace, keys=keys)
+        corrections.bring_over(IdentityStore(from_workspace.identities, keys), Vault(into_workspace.vault, keys))
+        corrected = corrections.replay_corrections(into_workspace, keys=keys)
     except FraudlabError as error:
         left = str(error)
-    return {"events": added, **done, "left": left}
+    return {"events": added, **done, "corrected": corrected, "left": left}
 
 
 def newest(workspace: Workspace) -> Path:

@@ -109,7 +109,7 @@ def restore(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup into a new folder, verified on the way, all of it or nothing; newer erasures are brought over.
+    """Put a backup into a new folder, verified on the way, all of it or nothing; erasures since are replayed.
 
     Example: fraudlab backup restore backups/2026-06-01T02-00-00-000000Z.flbk --into /srv/fraudlab-restored
     """
@@ -135,8 +135,12 @@ def restore(
     typer.echo(f"{replayed['events']:,} newer events of the ledger were brought over.")
     for name, rows in replayed["data_sets"].items():
         typer.echo(f"Data set {name}: {rows:,} rows of customers erased since the backup were erased again.")
+    for name, n in replayed["corrected"].items():
+        typer.echo(f"Data set {name}: {n:,} correction(s) made since the backup were put in again.")
     if replayed["left"]:
-        typer.echo(f"Not erased again yet: {replayed['left']}", err=True)
+        typer.echo(f"Not done again yet: {replayed['left']}", err=True)
+    for each in done["due"]:
+        typer.echo(f"Model {each['name']} version {each['version']} is due to be trained again: {each['reason']}.")
     typer.echo(f"Next: FRAUDLAB_HOME={done['into']} FRAUDLAB_KEYS={workspace.keys} fraudlab describe")
 
 

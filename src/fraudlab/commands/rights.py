@@ -1,4 +1,4 @@
-"""`fraudlab privacy access`, `erase` and `retention`: what a customer may ask for, and how long data are kept."""
+"""`fraudlab privacy access`, `rectify`, `erase`, `retention`: what a customer may ask for, how long data are kept."""
 
 from __future__ import annotations
 
@@ -39,6 +39,83 @@ def access(
         f"{len(held['events']):,} events of one customer: {out / stem}.html and .json"
     )
     typer.echo("They hold the raw identity: hand them over, then delete them. This access is in the audit log.")
+
+
+def rectify(
+    customer: Annotated[
+        str, typer.Option(help="The customer's reference in the source, or the pseudonym; '-' reads it from input.")
+    ],
+    column: Annotated[str, typer.Option(help="The source's name of the column, such as postcode.")],
+    source: Annotated[
+        str, typer.Option(help="How it came in, on what grounds; no name, address or number of a person.")
+    ],
+    value: Annotated[
+        str, typer.Option(help="What is right, as the source would write it; '-' reads it from input, a line further.")
+    ] = "",
+    no_value: Annotated[bool, typer.Option("--no-value", help="Right is that there is none.")] = False,
+    transaction: Annotated[str, typer.Option(help="Only this payment.")] = "",
+    since: Annotated[str, typer.Option(help="Only payments from then on, with a time zone: 2026-03-01T00:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="Only payments before then.")] = "",
+    end: Annotated[
+        bool, typer.Option("--end", help="The source is right now: forget the correction; the next ingest reads it.")
+    ] = False,
+    dataset: DatasetOption = "demo",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the old value is not kept.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Correct a customer's data (GDPR Art. 16): in all payments, or some; the old value is kept nowhere.
+
+    The correction is put over the source at every later ingest; have it corrected there too, then --end.
+
+    Example: fraudlab privacy rectify --customer - --column postcode --value - --source "letter of 2026-03-01" --yes
+    """
+    from fraudlab.datasets.rights import end_rectification
+    from fraudlab.datasets.rights import rectify as correct
+    from fraudlab.schema import InputError
+    from fraudlab.tracking import mark_retrain_due
+
+    workspace = workspace_of()
+    if sum((bool(value), no_value, end)) != 1:
+        raise InputError("value: give one of --value, --no-value and --end; found none or several")
+    reference, right = _from_input(Customer=customer, Value=value)
+    if end:
+        ended = end_rectification(dataset, reference, column, source=source, workspace=workspace)
+        if as_json:
+            print_json({"ended": ended})
+        else:
+            typer.echo(f"{ended:,} correction(s) of '{column}' ended. Next: fraudlab ingest --force")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError("rectify: the old value is not kept; say --yes to do it without being asked")
+        typer.confirm(f"Correct '{column}' of one customer for good?", abort=True)
+    done = correct(
+        dataset,
+        reference,
+        column,
+        right or None,
+        source=source,
+        transaction=transaction or None,
+        since=since or None,
+        until=until or None,
+        workspace=workspace,
+    )
+    due = mark_retrain_due(workspace)
+    if as_json:
+        print_json(done | {"retrain_due": due})
+        return
+    also = " and the raw identity" if done["identity"] else ""
+    typer.echo(
+        f"{done['column']}: corrected in {done['rows']:,} payments of one customer{also}; they held "
+        f"{done['different']:,} different value(s) before, which are kept nowhere."
+    )
+    for each in due:
+        if each["corrected"]:
+            typer.echo(f"  model {each['name']} version {each['version']}: {each['reason']}")
+    for name in done["elsewhere"]:
+        typer.echo(f"  data set {name} holds this customer too: correct it there with --dataset {name}")
+    typer.echo("It is put over the source at every later ingest, until --end. Older backups hold the old value.")
+    typer.echo(f"Next: {'fraudlab retrain' if due else f'fraudlab describe {dataset}'}")
 
 
 def erase(
@@ -117,6 +194,24 @@ def retention(
         f"\npast: rows the purpose no longer sees; goes: rows past for every purpose. {goes:,} rows "
         f"{'would go. Next: fraudlab privacy retention' if dry_run and goes else 'to go' if dry_run else 'removed'}."
     )
+
+
+def _from_input(**given: str) -> list[str]:
+    """Return what was given, each '-' replaced by a line of standard input; on a terminal without showing it."""
+    import getpass
+
+    from fraudlab.schema import InputError
+
+    asked = [name for name, text in given.items() if text == "-"]
+    if asked and sys.stdin.isatty():
+        lines = [getpass.getpass(f"{name}: ") for name in asked]
+    else:
+        lines = [line.strip() for line in sys.stdin.read().splitlines() if line.strip()] if asked else []
+    if len(lines) != len(asked):
+        raise InputError(
+            f"input: must hold a line for each '-' ({', '.join(asked).lower()}), in this order; found {len(lines):,}"
+        )
+    return [lines.pop(0) if text == "-" else text for text in given.values()]
 
 
 def _references(given: str) -> list[str]:

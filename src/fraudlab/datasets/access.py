@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from fraudlab.config import Workspace
+from fraudlab.datasets.corrections import told
 from fraudlab.datasets.customers import customer_code
 from fraudlab.datasets.erasure import CUSTOMER
 from fraudlab.datasets.retention import oldest_kept
 from fraudlab.privacy import lineage
-from fraudlab.privacy.auditlog import audit_log
+from fraudlab.privacy.auditlog import ACTIONS, audit_log
 from fraudlab.privacy.consent import EVERY_PURPOSE, Ledger
-from fraudlab.privacy.identities import identities
+from fraudlab.privacy.identities import IdentityStore, identities
 from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError
@@ -28,6 +30,8 @@ _BASES = {
     "public-task": "it is a task in the public interest",
     "legitimate-interest": "we have a legitimate interest in it",
 }
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
+_READABLE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _TREATMENTS = {
     "keep": "as it came",
     "pseudonymise": "replaced by a code",
@@ -51,7 +55,8 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
     dict, ready for JSON: customer (pseudonym), dataset, source (of the data), created (of this copy, UTC), purposes
     (purpose, meaning, basis, retention_days, kept_since: earlier rows are no longer used for it), columns (name,
     source, meaning, treatment, purposes), transactions (a dict each, missing values None, times in UTC), identity
-    {source's column: [values]}, events (of the ledger), audit (entries that name the pseudonym), models (name,
+    {source's column: [values]}, corrections (at, column, transaction, since, until, value, source, applied), events (of
+    the ledger), audit (entries that name the pseudonym), models (name,
     version), notes (what is not in it).
 
     Raises
@@ -86,6 +91,7 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
         ],
         "transactions": _records(rows),
         "identity": _identity(vault, manifest, code),
+        "corrections": _corrections(vault, manifest, code),
         "events": _records(events.drop(columns="customer")),
         "audit": _records(named[["number", "time", "action", "facts"]]),
         "models": [
@@ -103,13 +109,13 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
 
 def access_page(held: Mapping[str, Any]) -> str:
     """Return what `access` found as one HTML page that needs nothing else, in plain words; every value is escaped."""
-    names = list(held["transactions"][0]) if held["transactions"] else []
     purposes = {purpose["purpose"]: purpose["meaning"] for purpose in held["purposes"]}
     sections = [
         "<h1>What we hold about you</h1>",
         _paragraph(
-            f"This is a copy of everything that the data set {held['dataset']} holds about you, made {held['created']} "
-            f"(UTC). In it you go by the code {held['customer']}. Where it came from: {held['source']}."
+            f"This is a copy of everything that the data set {held['dataset']} holds about you, made "
+            f"{_readable(held['created'])}. In it you go by the code {held['customer']}. Where it came from: "
+            f"{held['source']}. All times are in UTC."
         ),
         "<h2>What we use it for, why we may, and how long</h2>",
         _table(
@@ -117,9 +123,9 @@ def access_page(held: Mapping[str, Any]) -> str:
             (
                 [
                     purpose["meaning"],
-                    f"{_BASES[purpose['basis']]} ({purpose['basis']})",
+                    f"{_BASES[purpose['basis']]} ({_words(purpose['basis']).lower()})",
                     f"{purpose['retention_days']:,} days",
-                    purpose["kept_since"] or "all",
+                    _readable(purpose["kept_since"]) or "all",
                 ]
                 for purpose in held["purposes"]
             ),
@@ -130,15 +136,18 @@ def access_page(held: Mapping[str, Any]) -> str:
         ),
         "<h2>Who you are</h2>",
         _paragraph("Locked away apart from the payments."),
-        _table(["What", "Value"], ([name, value] for name, values in held["identity"].items() for value in values)),
+        _table(
+            ["What", "Value"],
+            ([_words(name), value] for name, values in held["identity"].items() for value in values),
+        ),
         f"<h2>Your payments ({len(held['transactions']):,})</h2>",
-        _table(names, ([row.get(name) for name in names] for row in held["transactions"])),
+        _payments(held["transactions"], {column["name"]: column["meaning"] for column in held["columns"]}),
         "<h2>What each piece means</h2>",
         _table(
             ["Name", "Where it comes from", "Meaning", "How it is kept", "What for"],
             (
                 [
-                    column["name"],
+                    _words(column["name"]),
                     column["source"],
                     column["meaning"],
                     _TREATMENTS.get(column["treatment"], column["treatment"]),
@@ -147,15 +156,31 @@ def access_page(held: Mapping[str, Any]) -> str:
                 for column in held["columns"]
             ),
         ),
+        "<h2>What was corrected</h2>",
+        _table(
+            ["When", "What", "Which payments", "Right is", "How it came in"],
+            (
+                [
+                    _readable(each["at"]),
+                    _words(each["column"]),
+                    _which(each) + ("" if each["applied"] else " (not yet)"),
+                    "nothing" if each["value"] is None else each["value"],
+                    each["source"],
+                ]
+                for each in held["corrections"]
+            ),
+        ),
         "<h2>What you told us</h2>",
         _table(
-            ["No.", "What for", "What", "Since (UTC)", "How it came in", "Note"],
+            ["No.", "What for", "What", "Since", "How it came in", "Note"],
             (
                 [
                     event["number"],
-                    "everything" if event["purpose"] == EVERY_PURPOSE else event["purpose"],
-                    event["event"],
-                    event["at"],
+                    "everything"
+                    if event["purpose"] == EVERY_PURPOSE
+                    else purposes.get(event["purpose"], event["purpose"]),
+                    _words(event["event"]),
+                    _readable(event["at"]),
                     event["source"],
                     event["note"],
                 ]
@@ -164,8 +189,11 @@ def access_page(held: Mapping[str, Any]) -> str:
         ),
         "<h2>What was done with your data by name of your code</h2>",
         _table(
-            ["No.", "When (UTC)", "What", "Details"],
-            ([entry["number"], entry["time"], entry["action"], _told(entry["facts"])] for entry in held["audit"]),
+            ["No.", "When", "What", "Details"],
+            (
+                [entry["number"], _readable(entry["time"]), ACTIONS.get(entry["action"], entry["action"]), _told(entry)]
+                for entry in held["audit"]
+            ),
         ),
         "<h2>Models that learnt from your payments</h2>",
         _table(["Model", "Version"], ([model["name"], model["version"]] for model in held["models"])),
@@ -190,6 +218,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
 h2 {{ margin-top: 2em; }}
 div {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 14px; }}
+.moment {{ white-space: nowrap; }}
 th, td {{ text-align: left; vertical-align: top; padding: .25em .75em .25em 0; border-bottom: 1px solid #ddd; }}
 @media print {{ body {{ margin: 0; max-width: none; }} table {{ font-size: 9px; }} }}
 </style>
@@ -215,6 +244,11 @@ def _identity(vault: Vault, manifest: Mapping[str, Any], code: str) -> dict[str,
     return {name.removeprefix("raw_"): table[name].dropna().unique().tolist() for name in table.columns}
 
 
+def _corrections(vault: Vault, manifest: Mapping[str, Any], code: str) -> list[dict[str, Any]]:
+    store = IdentityStore.beside(vault)
+    return told(store, manifest, store.corrections(manifest["dataset"], code))
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows as dicts of what JSON knows."""
     return [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
@@ -234,9 +268,54 @@ def _texts(facts: Mapping[str, Any]) -> set[Any]:
     return {text for value in facts.values() for text in (value if isinstance(value, list) else [value])}
 
 
-def _told(facts: Mapping[str, Any]) -> str:
+def _payments(rows: list[dict[str, Any]], meanings: Mapping[str, str]) -> str:
+    """Return payments as a table under readable names; what a name means shows when one points at it."""
+    names = list(rows[0]) if rows else []
+    cells = ([_shown(row.get(name)) for name in names] for row in rows)
+    return _table([_words(name) for name in names], cells, [meanings.get(name, "") for name in names])
+
+
+def _shown(value: Any) -> str:
+    """Return a value as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return _readable(value)
+    return "" if value is None else str(value)
+
+
+def _readable(moment: str | None) -> str:
+    """Return a moment (ISO, UTC) to the second.
+
+    >>> _readable("2026-03-01T09:30:00.250000+00:00")
+    '2026-03-01 09:30:00'
+    """
+    return "" if moment is None else f"{pd.Timestamp(moment).tz_convert('UTC'):%Y-%m-%d %H:%M:%S}"
+
+
+def _words(name: str) -> str:
+    """Return a name of the tables as words.
+
+    >>> _words("auth_method"), _words("objection-withdrawn"), _words("is_fraud")
+    ('Auth method', 'Objection withdrawn', 'Is fraud')
+    """
+    words = name.replace("_", " ").replace("-", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def _which(correction: Mapping[str, Any]) -> str:
+    if correction["transaction"] is not None:
+        return f"the payment {correction['transaction']}"
+    ends = [f"{word} {_readable(correction[word])}" for word in ("since", "until") if correction[word] is not None]
+    return " ".join(ends) or "all"
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    """Say an audit entry's facts, but for the code that this page is about."""
+    facts = {name: value for name, value in entry["facts"].items() if name != "customer" and value is not None}
     return "; ".join(
-        f"{name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items()
+        f"{_words(name).lower()}: {', '.join(map(str, value)) if isinstance(value, list) else _shown(value)}"
+        for name, value in facts.items()
     )
 
 
@@ -244,10 +323,17 @@ def _paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def _table(names: list[str], rows: Iterable[list[Any]]) -> str:
-    lines = ["".join(f"<td>{html.escape('' if cell is None else str(cell))}</td>" for cell in row) for row in rows]
+def _cell(text: str) -> str:
+    """Return a cell; a moment in it is not broken over lines."""
+    whole = ' class="moment"' if _READABLE.fullmatch(text) else ""
+    return f"<td{whole}>{html.escape(text)}</td>"
+
+
+def _table(names: list[str], rows: Iterable[list[Any]], meanings: list[str] | None = None) -> str:
+    lines = ["".join(_cell("" if cell is None else str(cell)) for cell in row) for row in rows]
     if not lines:
         return _paragraph("Nothing.")
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    hints = [f' title="{html.escape(meaning)}"' if meaning else "" for meaning in meanings or [""] * len(names)]
+    head = "".join(f"<th{hint}>{html.escape(name)}</th>" for name, hint in zip(names, hints))
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f"<div><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import Workspace
-from fraudlab.datasets.ingest import PSEUDONYM_KEY
+from fraudlab.datasets.treat import PSEUDONYM_KEY
 from fraudlab.privacy.keys import KeyUnavailableError, open_keys
 from fraudlab.privacy.treatments import PSEUDONYM_BYTES, pseudonymise
 from fraudlab.privacy.vault import Vault

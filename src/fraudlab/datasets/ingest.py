@@ -6,31 +6,37 @@ key, the identity table.
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fraudlab.config import RunConfig, Workspace
-from fraudlab.datasets.contracts import MOVEMENT, Contract, ContractColumn, load_contract
+from fraudlab.datasets.contracts import MADE, Contract, load_contract
+from fraudlab.datasets.corrections import overlay, replay_corrections
 from fraudlab.datasets.digest import content_digest
 from fraudlab.datasets.erasure import erased_customers, replay_erasures
-from fraudlab.datasets.readers import read_source, source_digest, spoken
-from fraudlab.privacy import identities, masking, treatments
+from fraudlab.datasets.readers import read_source, source_digest
+from fraudlab.datasets.treat import PSEUDONYM_KEY, checked, refuse_hidden_identifiers, treated
+from fraudlab.privacy import consent, identities, masking, treatments
 from fraudlab.privacy.auditlog import AuditLog
 from fraudlab.privacy.keys import KeyUnavailableError, open_keys
 from fraudlab.privacy.scan import SHORTEST
 from fraudlab.privacy.vault import SEAL_KEY, DamagedError, Kind, Vault
-from fraudlab.schema import BY_NAME, InputError, conform, did_you_mean, refuse, sort_transactions, utc
-
-PSEUDONYM_KEY = "pseudonym"
+from fraudlab.schema import InputError, did_you_mean, utc
 
 
 def ingest(
-    config: RunConfig, workspace: Workspace, *, now: pd.Timestamp | None = None, force: bool = False
+    config: RunConfig,
+    workspace: Workspace,
+    *,
+    now: pd.Timestamp | None = None,
+    force: bool = False,
+    new_pseudonyms: bool = False,
 ) -> dict[str, Any]:
     """Bring a config's data set through its contract into the vault, or refuse it with nothing written.
 
@@ -41,7 +47,10 @@ def ingest(
     now : the moment of a file's ingest: event times after it are refused, labels after it are not loaded. Default: the
         clock. Simulated payments may lie in the future of the clock; only a stated `now` is held against them.
     force : treat and write again even when nothing has changed, and even when the held data set was made with keys that
-        are no longer here (its pseudonyms then change).
+        are no longer here.
+    new_pseudonyms : with `force`, go on under another key `pseudonym` than before although the ledger, corrections,
+        models' lists of customers or other data sets rest on it. They match nobody from then on: who objected, was
+        restricted or erased is loaded again until the ledger is told anew.
 
     Returns
     -------
@@ -54,8 +63,10 @@ def ingest(
     InputError : the source or the contract is unreadable, the contract does not know the config's purpose, or the table
         breaks a rule; every problem in a line.
     KeyUnavailableError : a key that this step needs and the held data set was made with is not here, and `force` is not
-        set. Reusing needs `manifest` and `features`; writing again needs them all.
+        set. Reusing needs `manifest` and `features`; writing again needs them all. Or the key `pseudonym` is another
+        than the one that other things rest on, and `new_pseudonyms` is not set.
     """
+    force = force or new_pseudonyms
     dataset = config.dataset
     contract = load_contract(dataset.contract)
     if config.purpose not in contract.purposes:
@@ -67,6 +78,7 @@ def ingest(
     made_from = {
         "source_digest": source_digest(dataset, config.seed),
         "contract_digest": contract.digest,
+        "contract": contract.model_dump(mode="json", exclude_none=True),
         "treatments_version": treatments.VERSION,
         "identities": identities.FORMAT,
     }
@@ -76,20 +88,26 @@ def ingest(
         _demand_keys(vault, dataset.name, {"features": held["keys"]["features"]})
         if from_file:
             held = vault.confirm(dataset.name, held["version"], moment)
-        if dataset.name in replay_erasures(workspace, keys=vault.keys)["data_sets"]:
+        if _brought_up_to_date(workspace, vault, dataset.name):
             held = vault.manifest(dataset.name)
         return held | {"reused": True, "repaired": False}
     if not force:
         of_old = dict.fromkeys(_key_names(contract)) if damaged else {}
         _demand_keys(vault, dataset.name, held["keys"] if held is not None else of_old)
+    unmatched = _pseudonyms_at_stake(workspace, vault, dataset.name)
+    if unmatched and not new_pseudonyms:
+        raise _other_pseudonyms(dataset.name, unmatched)
     source = read_source(dataset, contract, config.seed)
     if source.digest != made_from["source_digest"]:
         raise InputError(f"{dataset.name}: the file changed while it was read; try again when its export has ended")
-    raw = _checked(source.frame, contract, moment, dataset.name)
-    _refuse_hidden_identifiers(raw, contract, dataset.name)
+    key = partial(vault.keys.hmac, PSEUDONYM_KEY)
+    store = identities.IdentityStore.beside(vault)
+    raw = checked(source.frame, contract, moment, dataset.name)
+    raw, corrected = _corrected(raw, contract, store, dataset.name, key, force=force)
+    refuse_hidden_identifiers(raw, contract, dataset.name)
     masked = {c.name: masking.mask(raw[c.name]) for c in contract.columns if c.treatment == "mask"}
     raw = raw.assign(**{name: texts for name, (texts, _) in masked.items()})
-    features = _treated(raw, contract, partial(vault.keys.hmac, PSEUDONYM_KEY))
+    features = treated(raw, contract, key)
     identity = _identities(raw, features, contract)
     kept = ~features["customer_id"].isin(erased_customers(workspace))
     if not kept.any():
@@ -110,12 +128,12 @@ def ingest(
         "columns": _described(contract),
         "dropped": [{"column": name, "non_null": n} for name, n in source.undeclared.items()],
         "masked": [{"column": name, **counts} for name, (_, counts) in masked.items()],
+        **corrected,
     }
-    store = identities.IdentityStore.beside(vault)
     seal = store.sealer(dataset.name, identity["customer_id"], anew=force) if contract.identities else None
     manifest = vault.write(dataset.name, _by_month(features, identity, seal), facts)
-    # Someone may have been erased while this went on.
-    if dataset.name in replay_erasures(workspace, keys=vault.keys)["data_sets"]:
+    # Someone may have been erased, or corrected, while this went on.
+    if _brought_up_to_date(workspace, vault, dataset.name):
         manifest = vault.manifest(dataset.name)
     AuditLog(workspace.audit, vault.keys).append(
         "ingest",
@@ -124,6 +142,8 @@ def ingest(
         digest=manifest["digest"],
         contract_digest=contract.digest,
         repaired=len(damaged),
+        pseudonym_key_id=facts["keys"][PSEUDONYM_KEY],
+        **{f"unmatched_{what}": n for what, n in unmatched.items()},
     )
     return manifest | {"reused": False, "repaired": bool(damaged)}
 
@@ -136,7 +156,11 @@ def raw_identifiers(config: RunConfig) -> list[str]:
     """
     contract = load_contract(config.dataset.contract)
     frame = read_source(config.dataset, contract, config.seed).frame
-    hidden = [c.name for c in contract.columns if c.treatment in ("pseudonymise", "drop") and c.type != "date"]
+    hidden = [
+        c.name
+        for c in contract.columns
+        if c.treatment in ("pseudonymise", "drop") and c.type != "date" and c.source not in MADE
+    ]
     values = {str(value) for name in hidden for value in frame[name].dropna().unique().tolist()}
     return sorted(value for value in values if len(value) >= SHORTEST)
 
@@ -176,76 +200,72 @@ def _other_keys(name: str, lacking: list[str]) -> KeyUnavailableError:
     )
 
 
-def _checked(frame: pd.DataFrame, contract: Contract, now: pd.Timestamp | None, where: str) -> pd.DataFrame:
-    """Return the raw table in canonical form, or refuse it in the source's words."""
-    event_time = frame["event_time"]
-    delayed = contract.label_delay_days is not None and "is_fraud" in frame
-    if delayed and isinstance(event_time.dtype, pd.DatetimeTZDtype):
-        known = event_time + pd.Timedelta(days=contract.label_delay_days)
-        frame = frame.assign(label_time=known.where(frame["is_fraud"].notna()))
+def _pseudonyms_at_stake(workspace: Workspace, vault: Vault, name: str) -> dict[str, int]:
+    """Return what would match nobody under the present key `pseudonym`, by kind; nothing where the key is the same."""
+    known = {made for each in vault.datasets() if (made := _pseudonym_id(vault.root / each)) is not None}
+    log = AuditLog(workspace.audit, vault.keys)
+    if not known and log.path.exists():
+        told = [facts.get("pseudonym_key_id") for facts in log.entries("ingest")["facts"]]
+        known = {each for each in told[-1:] if each is not None}
+    if not known or known & set(vault.keys.ids(PSEUDONYM_KEY)[:1]):
+        return {}
+    at_stake = {
+        "events": len(consent.Ledger(workspace.ledger).events()),
+        "corrections": len(identities.IdentityStore.beside(vault).corrections()),
+        "models": len(list(workspace.lineage.glob("*/*.npy"))),
+        "data_sets": sum(each != name for each in vault.datasets()),
+    }
+    return {what: n for what, n in at_stake.items() if n}
+
+
+def _pseudonym_id(folder: Path) -> str | None:
+    """Return which key a data set's pseudonyms were made with, whether or not its seal can be checked."""
     try:
-        return conform(frame, now=now, where=where)
-    except InputError as error:
-        names = {column.name: spoken(column) for column in contract.columns}
-        lines = [
-            re.sub(r"column '(\w+)'", lambda found: names.get(found[1], found[0]), line, count=1)
-            for line in str(error).split("\n")
-        ]
-        raise InputError("\n".join(lines)) from None
+        return json.loads((folder / "manifest.json").read_bytes())["keys"][PSEUDONYM_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _refuse_hidden_identifiers(raw: pd.DataFrame, contract: Contract, where: str) -> None:
-    """Refuse text that would be kept as it is and holds likely identifiers; the declared meaning is wrong then."""
-    problems = []
-    for column in contract.columns:
-        if column.treatment == "keep" and column.type == "text":
-            _, counts = masking.mask(raw[column.name])
-            told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
-            if told:
-                problems.append(
-                    f"{where}: {spoken(column)} must hold no identifiers to be kept as it is; found what looks like "
-                    f"{told}; take treatment 'mask' in the contract"
-                )
-    refuse(problems)
+def _other_pseudonyms(name: str, unmatched: Mapping[str, int]) -> KeyUnavailableError:
+    words = {
+        "events": "events of the ledger",
+        "corrections": "corrections",
+        "models": "models' lists of customers",
+        "data_sets": "other data sets",
+    }
+    said = ", ".join(f"{n:,} {words[what]}" for what, n in unmatched.items())
+    return KeyUnavailableError(
+        f"{name}: the key '{PSEUDONYM_KEY}' here is not the one that this project's pseudonyms were made with, so that "
+        f"{said} would match nobody, and who objected or was erased would be loaded again; nothing was changed; "
+        "restore the key from its backup (fraudlab keys restore FILE); only if it is lost for good, go on with "
+        "--new-pseudonyms and tell the ledger again before anybody loads"
+    )
 
 
-def _treated(raw: pd.DataFrame, contract: Contract, key: treatments.Key) -> pd.DataFrame:
-    """Return the columns that may be loaded, treated, in canonical order and in the total order, with raw's index."""
-    last_day = raw["event_time"].iloc[-1].tz_localize(None).normalize()
-    if any(column.how in MOVEMENT for column in contract.columns):
-        moved = treatments.movement(raw)
-        raw = raw.assign(**{c.name: moved[c.how] for c in contract.columns if c.how in MOVEMENT})
-    treated = {column.name: _treat(raw[column.name], column, key, last_day) for column in contract.columns}
-    if "label_time" in raw:
-        treated["label_time"] = raw["label_time"]
-    order = [name for name in (*BY_NAME, *contract.extras) if treated.get(name) is not None]
-    features = pd.DataFrame({name: treated[name] for name in order})
-    if any(column.name == "transaction_id" and column.treatment != "keep" for column in contract.columns):
-        # The total order is that of what a loader sees.
-        features = sort_transactions(features.assign(_row=features.index)).set_index("_row").rename_axis(None)
-    return features
+def _corrected(
+    raw: pd.DataFrame,
+    contract: Contract,
+    store: identities.IdentityStore,
+    name: str,
+    key: treatments.Key,
+    *,
+    force: bool,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the table with customers' corrections in it, and what the manifest says of them."""
+    try:
+        return overlay(raw, contract, store, name, key)
+    except KeyUnavailableError:
+        if not force:
+            raise
+        # Sealed under a key that is lost for good: nobody can read them any more.
+        store.forget([each.id for each in store.corrections(name)])
+        return raw, {"corrections": [], "corrected": []}
 
 
-def _treat(values: pd.Series, column: ContractColumn, key: treatments.Key, last_day: pd.Timestamp) -> pd.Series | None:
-    match column.treatment, column.how:
-        case ("keep" | "mask", _) | ("generalise", "distance" | "speed"):  # masked and computed before
-            return values
-        case "pseudonymise", _:
-            return treatments.pseudonymise(values, key, column.name, form=column.form)
-        case "generalise", "grid":
-            return treatments.grid(values, column.step)
-        case "generalise", "prefix":
-            return treatments.prefix(values, column.characters)
-        case "generalise", "age-band":
-            return treatments.age_band(values, pd.Timestamp(column.reference) if column.reference else last_day)
-        case "generalise", "bin":
-            return treatments.card_bin(values, **column.options)
-        case "generalise", "email-domain":
-            return treatments.email_domain(values)
-        case "generalise", "network":
-            return treatments.network(values, **column.options)
-        case _:
-            return None
+def _brought_up_to_date(workspace: Workspace, vault: Vault, name: str) -> bool:
+    """Apply what customers' rights still ask of the vault; return whether a data set was written anew by it."""
+    erased = replay_erasures(workspace, keys=vault.keys)["data_sets"]
+    return name in {*erased, *replay_corrections(workspace, keys=vault.keys)}
 
 
 def _identities(raw: pd.DataFrame, features: pd.DataFrame, contract: Contract) -> pd.DataFrame:

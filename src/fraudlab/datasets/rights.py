@@ -1,4 +1,4 @@
-"""What a customer may ask for: to be erased (GDPR Art. 17); `access` and `retention` have modules of their own.
+"""What a customer may ask for: to be erased (GDPR Art. 17); access, rectify and retention have modules of their own.
 
 Erasing destroys the customer's key, so that every copy of the raw identity becomes unreadable, and writes the vault
 anew without the customer's rows. The ledger keeps the pseudonym: without it nobody could tell, after an older backup is
@@ -16,6 +16,7 @@ from fraudlab.config import Workspace
 from fraudlab.datasets.access import access, access_page
 from fraudlab.datasets.customers import customer_codes
 from fraudlab.datasets.erasure import erased_customers, remove, replay_erasures
+from fraudlab.datasets.rectify import end_rectification, rectify
 from fraudlab.datasets.retention import retention
 from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
@@ -24,7 +25,7 @@ from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError
 
-__all__ = ["access", "access_page", "erase", "replay_erasures", "retention"]
+__all__ = ["access", "access_page", "end_rectification", "erase", "rectify", "replay_erasures", "retention"]
 
 ROWS_WITHOUT_NAMES = ("alerts.json", "dependence.csv")
 """Evidence of a run that shows single payments, without any identifier; nobody can tell whose they were."""

@@ -2,6 +2,7 @@
 
     named key `identity`  wraps  a key per data set  wraps  a random key per customer
     a raw value in the identity table = AES-256-GCM under its customer's key, bound to data set, pseudonym and column
+    a correction of a customer's data = the same, bound to data set, pseudonym and its id
 
 The store is one SQLite database beside the vault. A deleted row is overwritten (`secure_delete`), the database is
 written anew (VACUUM), so that nothing depends on which pages a row has been on, and its log is cut to nothing.
@@ -14,11 +15,14 @@ Sources: NIST SP 800-38D (GCM); https://sqlite.org/pragma.html (secure_delete, w
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 from cryptography.exceptions import InvalidTag
@@ -48,7 +52,26 @@ _SCHEMA = (
     ) STRICT, WITHOUT ROWID""",
     f"PRAGMA user_version = {FORMAT}",
 )
+_CORRECTIONS = """CREATE TABLE IF NOT EXISTS correction (
+    id TEXT PRIMARY KEY,
+    dataset TEXT NOT NULL,
+    code TEXT NOT NULL,
+    columns TEXT NOT NULL,  -- names of what changed in the loadable table, with blanks between
+    at INTEGER NOT NULL,  -- microseconds since 1970, UTC
+    sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID"""
 _WAIT_SECONDS = 30
+
+
+class Correction(NamedTuple):
+    """What a store says of a correction without opening it: whose data, which columns, since when (UTC)."""
+
+    id: str
+    dataset: str
+    code: str
+    columns: tuple[str, ...]
+    at: pd.Timestamp
+    sealed: bytes
 
 
 @dataclass(frozen=True)
@@ -120,15 +143,102 @@ class IdentityStore:
         """
         if not self.path.exists():
             return 0
-        query = "DELETE FROM customer WHERE code = ? AND dataset = coalesce(?, dataset)"
+        query = "DELETE FROM {} WHERE code = ? AND dataset = coalesce(?, dataset)"
         with self._writing() as database:
             database.execute("BEGIN IMMEDIATE")
             before = database.total_changes
-            database.executemany(query, [(code, dataset) for code in codes])
+            database.executemany(query.format("customer"), [(code, dataset) for code in codes])
             gone = database.total_changes - before
+            database.executemany(query.format("correction"), [(code, dataset) for code in codes])
             database.execute("COMMIT")
             _scrub(database)
         return gone
+
+    def correct(
+        self,
+        dataset: str,
+        code: str,
+        columns: Iterable[str],
+        content: Mapping[str, Any],
+        replaces: Collection[str] = (),
+        brought: tuple[str, pd.Timestamp] | None = None,
+    ) -> str:
+        """Keep a correction of one customer's data, sealed under this customer's key, and return its id.
+
+        Parameters
+        ----------
+        columns : names of what it changes in the loadable table; they, the pseudonym and the time stay in clear.
+        content : what else to know of it, the right value among it; ready for JSON.
+        replaces : ids of corrections that go with it, in the same step; no byte of them stays.
+        brought : id and time of one that another store holds, such as that of the project a backup was made from.
+
+        Raises
+        ------
+        KeyUnavailableError : the key `identity` is not here.
+        FraudlabError : the store could not be written; nothing was changed.
+        """
+        cipher = AESGCM(self._make(dataset, [code], anew=False)[code])
+        name, moment = os.urandom(16).hex(), time.time_ns() // 1000
+        if brought is not None:
+            name, moment = brought[0], brought[1].value // 1000
+        sealed = _encrypted(cipher, json.dumps(dict(content)).encode(), _bound(dataset, code, "correction", name))
+        with self._writing() as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("DELETE FROM correction WHERE id = ?", [(each,) for each in replaces])
+            values = (name, dataset, code, " ".join(columns), moment, sealed)
+            database.execute("INSERT INTO correction VALUES (?, ?, ?, ?, ?, ?)", values)
+            database.execute("COMMIT")
+            if replaces:
+                _scrub(database)
+        return name
+
+    def forget(self, corrections: Collection[str]) -> None:
+        """Remove corrections by id; no byte of them stays."""
+        if corrections and self.path.exists():
+            with self._writing() as database:
+                database.executemany("DELETE FROM correction WHERE id = ?", [(each,) for each in corrections])
+                _scrub(database)
+
+    def corrections(self, dataset: str | None = None, code: str | None = None) -> list[Correction]:
+        """Return corrections, of one data set or one customer, the oldest first; needs no key."""
+        if not self._ask("SELECT 1 FROM sqlite_schema WHERE name = 'correction'"):
+            return []
+        query = (
+            "SELECT id, dataset, code, columns, at, sealed FROM correction "
+            "WHERE dataset = coalesce(?, dataset) AND code = coalesce(?, code) ORDER BY at, id"
+        )
+        return [
+            Correction(name, held_in, whose, tuple(columns.split()), pd.Timestamp(at, unit="us", tz="UTC"), sealed)
+            for name, held_in, whose, columns, at, sealed in self._ask(query, (dataset, code))
+        ]
+
+    def content(self, corrections: Collection[Correction]) -> list[dict[str, Any]]:
+        """Return what was kept of corrections of one data set, opened, in their order.
+
+        Raises
+        ------
+        KeyUnavailableError : the key `identity`, or a customer's key, is not here.
+        DamagedError : one was not sealed for this customer and data set.
+        """
+        if not corrections:
+            return []
+        dataset = next(iter(corrections)).dataset
+        keys = self._held(dataset, {each.code for each in corrections})
+        told = []
+        for each in corrections:
+            if each.code not in keys:
+                raise KeyUnavailableError(
+                    f"data set {dataset}: a correction is held whose customer's key is gone from {self.path.name}; "
+                    "restore it from a backup"
+                )
+            bound = _bound(dataset, each.code, "correction", each.id)
+            try:
+                told.append(json.loads(_decrypted(AESGCM(keys[each.code]), each.sealed, bound)))
+            except (InvalidTag, ValueError):
+                raise DamagedError(
+                    f"{self.path.name}: a correction of data set {dataset} is damaged; restore it from a backup"
+                ) from None
+        return told
 
     def rekey(self) -> int:
         """Wrap all customers' keys anew, under new keys for each data set and the current key `identity`.
@@ -167,8 +277,8 @@ class IdentityStore:
             database.execute("BEGIN IMMEDIATE")
             row = database.execute("SELECT wrapped, made_with FROM dataset WHERE name = ?", (dataset,)).fetchone()
             if row is not None and anew and row[1] not in self.keys.ids(IDENTITY_KEY):
-                for statement in ("DELETE FROM customer WHERE dataset = ?", "DELETE FROM dataset WHERE name = ?"):
-                    database.execute(statement, (dataset,))
+                for table, column in (("customer", "dataset"), ("correction", "dataset"), ("dataset", "name")):
+                    database.execute(f"DELETE FROM {table} WHERE {column} = ?", (dataset,))
                 row = None
             if row is None:
                 key, made_with = os.urandom(KEY_BYTES), self.keys.make(IDENTITY_KEY)
@@ -207,7 +317,7 @@ class IdentityStore:
         except InvalidTag:
             raise DamagedError(f"{self.path.name}: a customer's key is damaged; restore it from a backup") from None
 
-    def _ask(self, query: str, values: tuple[str, ...] = ()) -> list[tuple]:
+    def _ask(self, query: str, values: tuple[str | None, ...] = ()) -> list[tuple]:
         if not self.path.exists():
             return []
         with self._said("read"):
@@ -227,6 +337,7 @@ class IdentityStore:
                 for pragma in ("secure_delete = ON", "journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"):
                     database.execute(f"PRAGMA {pragma}")
                 _create(database)
+                database.execute(_CORRECTIONS)  # a store of an earlier version has none
                 yield database
 
     @contextlib.contextmanager

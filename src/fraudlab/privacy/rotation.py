@@ -17,7 +17,8 @@ ROTATABLE = ("features", "identity", "manifest")
 
 _KEPT = {
     "pseudonym": "every customer would get another pseudonym, and nothing would match earlier data, models and "
-    "consents; if it is known to others, remove the key and bring every source in again with `fraudlab ingest --force`",
+    "consents; if it is known to others, remove the key, bring every source in again with `fraudlab ingest "
+    "--new-pseudonyms` and tell the ledger anew",
     "audit": "the log made so far could no longer be checked; close the log, keep the key with it, and begin a new log",
 }
 
