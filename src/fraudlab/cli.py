@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fraudlab.commands import audit, backup, doctor, keys, privacy, servers
+from fraudlab.commands import audit, backup, doctor, keys, privacy, quickstart, servers
 from fraudlab.commands.shared import (
     DEMO,
     ConfigOption,
@@ -49,6 +49,7 @@ app.add_typer(privacy.app, name="privacy")
 app.command()(servers.ui)
 app.command()(servers.lab)
 app.command()(doctor.doctor)
+app.command()(quickstart.quickstart)
 
 
 def _changes(pairs: list[str] | None) -> dict[str, Any]:
@@ -98,8 +99,7 @@ def retrain(
             console.print("Nothing changed since this run: its results are reused (--fresh runs again).")
         elif event["status"] == "retrain_due":
             console.print(
-                f"Version {event['version']} was trained on {event['customers']:,} erased customer(s): it is due to be "
-                "replaced by a model that never saw them."
+                f"Version {event['version']} is due to be replaced by a model that never saw it: {event['reason']}."
             )
         elif event["status"] == "started":
             status.update(f"[{event['number']}/{event['of']}] {event['title']} ...")
@@ -153,6 +153,13 @@ def ingest(
     force: Annotated[
         bool, typer.Option("--force", help="Write anew although nothing changed, or with new keys if the old are lost.")
     ] = False,
+    new_pseudonyms: Annotated[
+        bool,
+        typer.Option(
+            "--new-pseudonyms",
+            help="With --force: go on with another key of the pseudonyms; the ledger matches nobody then.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring raw transactions through their contract into the encrypted, pseudonymised vault.
@@ -163,7 +170,7 @@ def ingest(
     from fraudlab.datasets import ingest as ingest_dataset
 
     loaded = load_config(config, **_changes(change))
-    manifest = ingest_dataset(loaded, workspace_of(config), force=force)
+    manifest = ingest_dataset(loaded, workspace_of(config), force=force, new_pseudonyms=new_pseudonyms)
     if as_json:
         print_json(manifest)
         return
@@ -172,6 +179,14 @@ def ingest(
     if manifest["repaired"]:
         damaged = ", ".join(manifest["repaired_files"])
         typer.echo(f"Damaged files were found and written anew from the source: {damaged}. Find out who changed them.")
+    for row in manifest.get("corrected", []):
+        typer.echo(f"Corrections of customers were put over '{row['column']}' in {row['rows']:,} rows.")
+    if new_pseudonyms:
+        typer.echo(
+            "Every customer has another pseudonym now: what the ledger, the corrections and the models' lists say of "
+            "customers matches nobody. Tell the ledger again before anybody loads: fraudlab privacy consent record",
+            err=True,
+        )
     typer.echo(f"Next: fraudlab retrain --config {config}")
 
 

@@ -161,7 +161,7 @@ def temporal_fold(
     Returns
     -------
     Fold. With `split.refit_on_latest` the refit window is the latest `train_days` that end where the last delay begins;
-    otherwise it is the training window.
+    otherwise it is the training window. With `split.test_share` the windows are measured in transactions: see notes.
 
     Raises
     ------
@@ -184,8 +184,26 @@ def temporal_fold(
     knows only the quick ones. What is known ends at the table's latest event_time or label_time. How long frauds take
     is read off the labelled frauds of the first half of the time until then, the older ones, of which few are missing.
     A delay longer than that half cannot be seen.
+
+    With shares, of the transactions up to the end of the latest mature day the last `test_share` by time is the test,
+    the last `valid_share` before the delay the validation, all before another delay is learnt from, and by the refit
+    all before the last delay. Of one moment all are in the later part. Everything else is as above.
     """
     table = _Table.read(transactions, split.entity)
+    if split.test_share is not None and test_start is not None:
+        raise InputError("split.test_share: a fold whose test_start is given needs lengths in days; state them")
+    by_days = split.test_share is None
+    return _fold(
+        table,
+        name=name,
+        **(_day_windows(table, split, test_start) if by_days else _share_windows(table, split)),
+        delay=split.delay_days * DAY,
+        exclude=split.exclude_known_compromised,
+        min_positives=split.min_positives,
+    )
+
+
+def _day_windows(table: _Table, split: SplitConfig, test_start: pd.Timestamp | None) -> dict[str, Window]:
     needed = split.train_days + 2 * split.delay_days + split.valid_days + split.test_days
     parts = f"train {split.train_days} + delay {split.delay_days} + validation {split.valid_days} "
     parts += f"+ delay {split.delay_days} + test {split.test_days}"
@@ -204,17 +222,30 @@ def temporal_fold(
     refit = (valid[1] - split.train_days * DAY, valid[1]) if split.refit_on_latest else train
     if min(train[0], refit[0]) < table.start:
         raise InputError(_too_short(needed, parts, table, test[1]))
-    return _fold(
-        table,
-        name=name,
-        train=train,
-        valid=valid,
-        refit=refit,
-        test=test,
-        delay=delay,
-        exclude=split.exclude_known_compromised,
-        min_positives=split.min_positives,
-    )
+    return {"train": train, "valid": valid, "refit": refit, "test": test}
+
+
+def _share_windows(table: _Table, split: SplitConfig) -> dict[str, Window]:
+    """Return the windows of a split in shares; each begins at the moment of one of the transactions."""
+    end = _mature_start(table, 1) + DAY
+    rows, delay = table.rows((table.start, end)).stop, split.delay_days * DAY
+
+    def begins(first: int) -> pd.Timestamp:
+        return pd.Timestamp(table.event[max(first, 0)], tz="UTC")
+
+    test = begins(rows - round(split.test_share * rows))  # type: ignore[operator]
+    valid_end = test - delay
+    valid = begins(table.rows((table.start, valid_end)).stop - round(split.valid_share * rows))
+    train_end = valid - delay
+    if not table.start < train_end < valid_end or not table.rows((table.start, train_end)).stop:
+        raise InputError(
+            f"split: after a test_share of {split.test_share:g}, a valid_share of {split.valid_share:g} and twice "
+            f"{split.delay_days} days of delay something must be left to learn from; found transactions from "
+            f"{table.start.date()} to {(table.end - DAY).date()}; lower one of them or load more days"
+        )
+    train, all_before = (table.start, train_end), (table.start, valid_end)
+    refit = all_before if split.refit_on_latest else train
+    return {"train": train, "valid": (valid, valid_end), "refit": refit, "test": (test, end)}
 
 
 def prequential_folds(
@@ -456,7 +487,8 @@ def _known_victims(table: _Table, codes: np.ndarray, offset: int, since: pd.Time
     fraud = np.flatnonzero(table.fraud[past]) + past.start
     never = np.iinfo(np.int64).max
     known_from = np.full(codes.max(initial=-1) + 1, never)
-    told = table.label_time[fraud]
+    # Known after it happened at the earliest: a day that begins with a fraud does not begin with knowing it.
+    told = np.maximum(table.label_time[fraud], table.event[fraud] + np.timedelta64(1, "us"))
     dated = ~np.isnat(told)
     np.minimum.at(known_from, codes[fraud[dated] - offset], told[dated].astype(np.int64))
     rows = table.rows(window)
@@ -549,6 +581,8 @@ def _too_short(needed: int, parts: str, table: _Table, end: pd.Timestamp) -> str
 
 
 def _period(window: Window) -> str:
+    if any(moment != moment.floor("D") for moment in window):
+        return f"{window[0]:%Y-%m-%d %H:%M} to {window[1]:%Y-%m-%d %H:%M}"
     return f"{window[0].date()} to {(window[1] - pd.Timedelta(1, 'us')).date()}"
 
 

@@ -26,6 +26,23 @@ PERSONAL = ("customer_id", "card_id", "device_id", "ip")
 EVERYWHERE = ("transaction_id", "event_time", "customer_id")
 """Columns every purpose needs: they make the total order and say whose row it is."""
 
+ROW_NUMBER, ONE = "(row number)", "(one)"
+MADE = {ROW_NUMBER: "id", ONE: "number"}
+"""Sources no file has, and their types: each row's number, where the data name no transaction or no customer; and 1,
+where they know no amount, so that money counts frauds."""
+
+UNITS = {
+    "ns": 0.001,
+    "us": 1.0,
+    "ms": 1e3,
+    "s": 1e6,
+    "min": 60e6,
+    "h": 3600e6,
+    "d": 86_400e6,
+    "w": 604_800e6,
+}
+"""Microseconds of each unit a time may be counted in."""
+
 FREE_TEXT = {"comment", "description", "information", "memo", "message", "narrative", "note", "remark", "remittance"}
 """A text column whose name ends in one of these words, or its plural, holds what people typed: masked, or not kept."""
 
@@ -74,6 +91,19 @@ class ContractColumn(_Frozen):
     source: str = Field(min_length=1, description="the column's name in the source")
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its canonical name, or one of `extras`")
     type: Literal["id", "time", "number", "text", "boolean", "date"] = Field(description="what the source holds")
+    join: tuple[str, ...] | None = Field(
+        None, min_length=1, description="further source columns, written behind it with a blank between, before reading"
+    )
+    unit: str | None = Field(
+        None,
+        pattern=rf"^([1-9]\d{{0,5}})?({'|'.join(UNITS)})$",
+        description="time: it counts these (s, ms, h, d, 30d ...) since `since`",
+    )
+    since: dt.date | None = Field(None, description="unit: the day whose midnight (UTC) is 0; default 1970-01-01")
+    format: str | None = Field(None, min_length=1, description="time: how it is written, such as %d/%m/%Y %H:%M")
+    absolute: bool | None = Field(None, description="number: the sign is dropped, as of refunds")
+    yes: str | None = Field(None, description="boolean: the text that stands for true; default 1 or true")
+    no: str | None = Field(None, description="boolean: the text that stands for false; default 0 or false")
     treatment: Literal["keep", "pseudonymise", "generalise", "mask", "drop"]
     how: str | None = Field(
         None,
@@ -115,7 +145,8 @@ class ContractColumn(_Frozen):
     def _treatment_fits(self) -> ContractColumn:
         own = {"pseudonymise": self._pseudonymise_problem, "generalise": self._generalise_problem}
         problem = (
-            self._free_text_problem()
+            self._reading_problem()
+            or self._free_text_problem()
             or own.get(self.treatment, self._plain_problem)()
             or self._option_problem()
             or self._target_problem()
@@ -124,12 +155,35 @@ class ContractColumn(_Frozen):
             raise ValueError(problem)
         return self
 
+    def _reading_problem(self) -> str | None:
+        made = MADE.get(self.source)
+        if made and (self.type != made or self.join or self.identity):
+            return f"source '{self.source}' needs type '{made}', no 'join' and no 'identity'; correct it"
+        kinds = {
+            "unit": "time",
+            "since": "time",
+            "format": "time",
+            "absolute": "number",
+            "yes": "boolean",
+            "no": "boolean",
+        }
+        for key, kind in kinds.items():
+            if getattr(self, key) is not None and self.type != kind:
+                return f"'{key}' is for type '{kind}'; found '{self.type}'; remove it or correct the type"
+        if self.unit and self.format:
+            return "'unit' and 'format' exclude each other: a time is counted or written; keep one"
+        if self.since and not self.unit:
+            return "'since' needs 'unit'; add what is counted, such as s or h"
+        if (self.yes is None) != (self.no is None):
+            return "'yes' and 'no' belong together; add the other"
+        return None
+
     def _free_text_problem(self) -> str | None:
         if self.treatment == "mask":
             if self.type != "text":
                 return f"treatment 'mask' is for type 'text'; found '{self.type}'"
             return "raw free text is not kept; remove 'identity'" if self.identity else None
-        if self.type == "text" and self.treatment != "drop" and _names_free_text(self.source, self.name):
+        if self.type == "text" and self.treatment != "drop" and names_free_text(self.source, self.name):
             return "free text holds what nobody expects there, such as phone numbers; take treatment 'mask' or 'drop'"
         return None
 
@@ -177,7 +231,7 @@ class ContractColumn(_Frozen):
         )
 
 
-def _names_free_text(*names: str) -> bool:
+def names_free_text(*names: str) -> bool:
     last = {re.split(r"[\W_]+", name.strip().casefold())[-1] for name in names}
     return any(word in FREE_TEXT or word.removesuffix("s") in FREE_TEXT for word in last)
 
@@ -192,6 +246,11 @@ class Contract(_Frozen):
     extras: tuple[str, ...] = Field((), description="names beyond the canonical ones that columns may take")
     purposes: dict[str, Purpose] = Field(min_length=1)
     columns: tuple[ContractColumn, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _families_are_columns(cls, raw: Any) -> Any:
+        return expand_families(raw)
 
     @field_validator("timezone")
     @classmethod
@@ -281,13 +340,61 @@ class Contract(_Frozen):
 
     @property
     def sources(self) -> list[str]:
-        """Declared source columns, each once, in file order."""
-        return list(dict.fromkeys(column.source for column in self.columns))
+        """Source columns the declared ones are read from, each once, in file order."""
+        read = (source for column in self.columns for source in (column.source, *(column.join or ())))
+        return [source for source in dict.fromkeys(read) if source not in MADE]
 
     @property
     def identities(self) -> list[ContractColumn]:
         """Columns whose raw value goes into the identity file, one per source."""
         return list({column.source: column for column in self.columns if column.identity}.values())
+
+
+def expand_families(raw: Any) -> Any:
+    """Return a raw contract whose `families`, many columns declared alike, have become columns of their own.
+
+    A family has the keys of a column, `sources` in place of `source` and `name`. A source "V1..V28" stands for all of
+    them. Each gets its source's name in lower case, which counts as one of `extras`.
+
+    >>> family = {"sources": ["V1..V3", "Device Type"], "type": "number", "treatment": "keep"}
+    >>> made = expand_families({"families": [family], "columns": []})
+    >>> [column["name"] for column in made["columns"]], made["extras"]
+    (['v1', 'v2', 'v3', 'device_type'], ['v1', 'v2', 'v3', 'device_type'])
+    """
+    if not isinstance(raw, dict) or "families" not in raw:
+        return raw
+    raw = dict(raw)
+    columns, extras = list(raw.get("columns", ())), list(raw.get("extras", ()))
+    for family in raw.pop("families"):
+        shared = {key: value for key, value in dict(family).items() if key != "sources"}
+        sources = [source for stated in family.get("sources", ()) for source in _span(str(stated))]
+        if not sources or {"source", "name"} & set(shared):
+            raise ValueError("a family must have 'sources', a list, and no 'source' or 'name'; correct it")
+        for source in sources:
+            name = plain_name(source)
+            columns.append({"source": source, "name": name} | shared)
+            if name not in BY_NAME and name not in extras:
+                extras.append(name)
+    return raw | {"columns": columns, "extras": extras}
+
+
+def plain_name(source: str) -> str:
+    """Return a source column's name as a canonical one is written.
+
+    >>> plain_name("Is Fraud?"), plain_name("3DS"), plain_name("oldbalanceOrg")
+    ('is_fraud', 'c_3ds', 'oldbalanceorg')
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", source.casefold()).strip("_")
+    return name if re.match("[a-z]", name) else f"c_{name}"
+
+
+def _span(stated: str) -> list[str]:
+    """Return the names "id_01..id_38" stands for, or the one name it is."""
+    found = re.fullmatch(r"(.*?)(\d+)\.\.\1(\d+)", stated)
+    if not found:
+        return [stated]
+    width = len(found[2]) if found[2].startswith("0") else 1
+    return [f"{found[1]}{number:0{width}d}" for number in range(int(found[2]), int(found[3]) + 1)]
 
 
 def load_contract(path: str | Path) -> Contract:
@@ -307,6 +414,10 @@ def load_contract(path: str | Path) -> Contract:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid TOML: {error}") from None
+    try:
+        raw = expand_families(raw)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
     problems: list[str] = []
     for number, column in enumerate(_tables(raw.get("columns")), 1):
         name = column.get("source", f"number {number}")

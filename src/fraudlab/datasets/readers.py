@@ -7,14 +7,16 @@ is read as text and then given the type the contract states. A message never hol
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import difflib
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,13 +24,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from fraudlab.config import DatasetConfig, digest_of
-from fraudlab.datasets.contracts import Contract, ContractColumn
+from fraudlab.datasets.contracts import MADE, ROW_NUMBER, UNITS, Contract, ContractColumn
+from fraudlab.privacy.treatments import arrow_text
 from fraudlab.schema import InputError, did_you_mean, refuse
 
 DELIMITERS = ",;\t|"
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _COLUMN_NAME = re.compile(r"(?!.*[0-9]{4})[A-Za-z_][A-Za-z0-9_ ]{0,62}")
+CURRENCY_SIGNS = "$€£¥"
+FIRST_YEAR, LAST_YEAR = 1900, 2200
 _WITH_ZONE = r"\d\d:\d\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 
 
@@ -63,14 +68,8 @@ def source_digest(dataset: DatasetConfig, seed: int) -> str:
             code.update(path.read_bytes())
         settings = dataset.simulate.model_dump(mode="json")
         return digest_of({"simulate": settings, "seed": seed, "code": code.hexdigest()})
-    path = _existing(dataset)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(
-            f"{dataset.name}: {path.name} cannot be read ({error.strerror or error}); correct its rights or its disk"
-        ) from None
+    digests = [_file_digest(existing(path, dataset.name), dataset.name) for path in dataset.files]
+    return digests[0] if len(digests) == 1 else digest_of(digests)
 
 
 def read_source(dataset: DatasetConfig, contract: Contract, seed: int) -> Source:
@@ -93,54 +92,144 @@ def read_source(dataset: DatasetConfig, contract: Contract, seed: int) -> Source
         others = raw.drop(columns=contract.sources).astype("str")
         undeclared = {name: int(values.replace("", None).count()) for name, values in others.items()}
         return Source(_typed(raw, contract, where), undeclared, digest, said)
-    path = _existing(dataset)
-    read = _read_parquet if path.name.lower().endswith(PARQUET_SUFFIXES) else _read_csv
-    table = read(path, contract, where)
+    paths = [existing(path, where) for path in dataset.files]
+    beside = paths[-1] if dataset.attach else None
+    names = column_names(paths[0])
+    if beside:
+        names += _without_key(column_names(beside), beside, dataset.key or "")
+    _refuse_names(contract, names, where)
+    table = _appended([read_table(path) for path in paths[: 1 + len(dataset.append)]], paths, where)
     if table.num_rows == 0:
         raise InputError(f"{where}: the table has no rows; check the source and its filter")
-    undeclared = {name: _present(table[name]) for name in table.column_names if name not in contract.sources}
-    raw = _to_pandas(table.select(contract.sources), path)
-    return Source(_typed(raw, contract, where), undeclared, digest, path.name)
+    if beside:
+        table = _attached(table, read_table(beside), dataset.key or "", where)
+    declared = dict.fromkeys(contract.sources)
+    undeclared = {name: _present(table[name]) for name in table.column_names if name not in declared}
+    raw = to_pandas(table.select(list(declared)), paths[0])
+    return Source(_typed(raw, contract, where), undeclared, digest, " and ".join(path.name for path in paths))
 
 
-def _existing(dataset: DatasetConfig) -> Path:
-    path = Path(dataset.path or "")
+def _file_digest(path: Path, where: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{where}: {path.name} cannot be read ({error.strerror or error}); correct its rights or its disk"
+        ) from None
+
+
+def _appended(tables: list[pa.Table], paths: list[Path], where: str) -> pa.Table:
+    first, *others = tables
+    for other, path in zip(others, paths[1:]):
+        if lacking := sorted(set(first.column_names) ^ set(other.column_names)):
+            raise InputError(
+                f"{where}: {path.name} must have the columns of {paths[0].name} to be appended; "
+                f"found {len(lacking):,} in one of them only; export both alike"
+            )
+    if not others:
+        return first
+    try:
+        rest = [other.select(first.column_names) for other in others]
+        return pa.concat_tables([first, *rest], promote_options="permissive")
+    except pa.ArrowException:
+        raise InputError(f"{where}: the appended files hold columns of different types; export them alike") from None
+
+
+def _without_key(names: list[str], path: Path, key: str) -> list[str]:
+    if key not in names:
+        raise InputError(f"dataset.key: {path.name} has no column '{key}'; {did_you_mean(key, names)}")
+    return [name for name in names if name != key]
+
+
+def _attached(table: pa.Table, beside: pa.Table, key: str, where: str) -> pa.Table:
+    """Put the columns of `beside` next to the rows with the same key; the rows and their order stay."""
+    if key not in table.column_names:
+        raise InputError(f"dataset.key: the first file has no column '{key}'; {did_you_mean(key, table.column_names)}")
+    keys, wanted = (part[key].cast(pa.large_string()) for part in (beside, table))
+    if repeated := len(keys) - len(keys.unique()):
+        raise InputError(
+            f"{where}: column '{key}' must be unique in the attached file; found {repeated:,} repeated of {len(keys):,}"
+        )
+    found = beside.drop_columns([key]).take(pc.index_in(wanted.combine_chunks(), value_set=keys.combine_chunks()))
+    for name in found.column_names:
+        table = table.append_column(name, found[name])
+    return table
+
+
+def existing(path: Path, where: str) -> Path:
+    """Return the path of a CSV or Parquet file that is there and holds something.
+
+    Raises
+    ------
+    InputError : no such file, of another kind, or empty.
+    """
     known = CSV_SUFFIXES + PARQUET_SUFFIXES
     if not path.is_file():
         folder = path.parent
         there = [p.name for p in folder.iterdir() if p.name.lower().endswith(known)] if folder.is_dir() else []
         hint = did_you_mean(path.name, there) if there else "correct dataset.path"
-        raise InputError(f"{dataset.name}: no data file at {path}; {hint}")
+        raise InputError(f"{where}: no data file at {path}; {hint}")
     if not path.name.lower().endswith(known):
-        raise InputError(f"{dataset.name}: {path.name} must be CSV or Parquet; known endings are: {', '.join(known)}")
+        raise InputError(f"{where}: {path.name} must be CSV or Parquet; known endings are: {', '.join(known)}")
     if path.stat().st_size == 0:
-        raise InputError(f"{dataset.name}: {path.name} is empty; check the export that wrote it")
+        raise InputError(f"{where}: {path.name} is empty; check the export that wrote it")
     return path
 
 
-def _read_parquet(path: Path, contract: Contract, where: str) -> pa.Table:
+def column_names(path: Path) -> list[str]:
+    """Return the names of a file's columns, without reading the rest of it.
+
+    Raises
+    ------
+    InputError : the file cannot be read as what its ending says.
+    """
+    if path.name.lower().endswith(PARQUET_SUFFIXES):
+        try:
+            return list(pq.read_schema(path).names)
+        except (pa.ArrowException, OSError):
+            raise InputError(f"{path.name}: is not a readable Parquet file; write it again at the source") from None
+    return _csv_start(path)[1]
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a whole file: a CSV file as text, empty fields missing; a Parquet file as it is.
+
+    Raises
+    ------
+    InputError : the file cannot be read as what its ending says, is not UTF-8 text, has rows of another length or none.
+    """
+    if not path.name.lower().endswith(PARQUET_SUFFIXES):
+        return _read_csv(path)
     try:
         with pq.ParquetFile(path) as file:
-            _refuse_names(contract, file.schema_arrow.names, where)
             return file.read()
     except (pa.ArrowException, OSError):
         raise InputError(f"{path.name}: is not a readable Parquet file; write it again at the source") from None
 
 
-def _read_csv(path: Path, contract: Contract, where: str) -> pa.Table:
-    undecodable = InputError(f"{path.name}: is not UTF-8 text; export it as UTF-8")
+def _csv_start(path: Path) -> tuple[str, list[str], bool]:
+    """Return the delimiter, the header's names and whether there is more than a header."""
     try:
         with pa.input_stream(str(path)) as stream:
             start = stream.read(1 << 20).decode("utf-8-sig", errors="ignore")
         first, _, rows = start.partition("\n")
         if "\0" in first:
-            raise undecodable
+            raise _undecodable(path)
         delimiter = max(DELIMITERS, key=first.count)
         names = next(csv.reader(io.StringIO(start, newline=""), delimiter=delimiter), [])
     except (pa.ArrowException, OSError, csv.Error):
         raise InputError(f"{path.name}: cannot be read or unpacked; write it again at the source") from None
-    _refuse_names(contract, names, where)
-    if not rows.strip():
+    return delimiter, names, bool(rows.strip())
+
+
+def _undecodable(path: Path) -> InputError:
+    return InputError(f"{path.name}: is not UTF-8 text; export it as UTF-8")
+
+
+def _read_csv(path: Path) -> pa.Table:
+    delimiter, names, more = _csv_start(path)
+    if not more:
         raise InputError(f"{path.name}: has a header and no rows; check the export and its filter")
     ragged = 0
 
@@ -158,10 +247,10 @@ def _read_csv(path: Path, contract: Contract, where: str) -> pa.Table:
             ),
         )
     except UnicodeDecodeError:
-        raise undecodable from None
+        raise _undecodable(path) from None
     except pa.ArrowException as error:
         if "UTF8" in str(error) or "UTF-8" in str(error):
-            raise undecodable from None
+            raise _undecodable(path) from None
         raise InputError(f"{path.name}: is not a readable CSV file; write it again at the source") from None
     if ragged:
         raise InputError(
@@ -171,8 +260,8 @@ def _read_csv(path: Path, contract: Contract, where: str) -> pa.Table:
     return table
 
 
-def _to_pandas(table: pa.Table, path: Path) -> pd.DataFrame:
-    """Convert declared columns without loss: missing integers stay integers, bytes become text, decimals numbers."""
+def to_pandas(table: pa.Table, path: Path) -> pd.DataFrame:
+    """Convert columns without loss: missing integers stay integers, bytes become text, decimals numbers."""
     refuse(
         [
             f"{path.name}: column '{field.name}' must hold text, numbers, times or yes and no; "
@@ -237,8 +326,9 @@ def _refuse_names(contract: Contract, present: list[str], where: str) -> None:
     In a file without a header row the "names" are a customer's data: only declared names are said, and a present one
     only where it can be nothing but a misspelt declared one.
     """
-    missing = [name for name in contract.sources if name not in present]
-    others = [name for name in present if name not in contract.sources]
+    declared = set(contract.sources)
+    missing = [name for name in contract.sources if name not in set(present)]
+    others = [name for name in present if name not in declared]
     if missing:
         has_header = 2 * len(missing) <= len(contract.sources)
         told = ", ".join(f"'{name}'{_hint(name, others, has_header)}" for name in missing)
@@ -277,12 +367,55 @@ def _typed(raw: pd.DataFrame, contract: Contract, where: str) -> pd.DataFrame:
     problems: list[str] = []
     typed: dict[str, pd.Series] = {}
     for column in contract.columns:
-        values, problem = _AS_TYPE[column.type](raw[column.source], contract.timezone)
+        values, problem = read_column(_source_of(raw, column), column, contract.timezone)
         if problem:
             problems.append(f"{where}: {spoken(column)} {problem}")
         typed[column.name] = values
     refuse(problems)
     return pd.DataFrame(typed)
+
+
+def _source_of(raw: pd.DataFrame, column: ContractColumn) -> pd.Series:
+    """Return the raw values a column is read from: made, or those of one source column or of several."""
+    if column.source in MADE:
+        made = np.arange(len(raw)) if column.source == ROW_NUMBER else np.ones(len(raw))
+        return pd.Series(made, index=raw.index)
+    if not column.join:
+        return raw[column.source]
+    return joined([raw[name] for name in (column.source, *column.join)])
+
+
+def joined(parts: Sequence[pd.Series]) -> pd.Series:
+    """Write values one behind the other with a blank between; a missing part is left empty, missing where all are.
+
+    >>> joined([pd.Series(["2026", "2026"]), pd.Series([1, 12])]).tolist()
+    ['2026 1', '2026 12']
+    """
+    there = pd.concat([part.notna() for part in parts], axis=1).any(axis=1)
+    texts = [part.astype("str").fillna("") for part in parts]
+    whole = texts[0]
+    for text in texts[1:]:
+        whole = whole + " " + text
+    return whole.where(there)
+
+
+def read_column(values: pd.Series, column: ContractColumn, zone: str | None) -> tuple[pd.Series, str]:
+    """Give raw values the type a contract's column states; the second is what does not fit, empty where all does."""
+    if column.unit:
+        return _counted_time(values, column.unit, column.since or dt.date(1970, 1, 1))
+    if column.format:
+        return _written_time(values, column.format, zone)
+    if column.yes is not None and pd.api.types.is_string_dtype(values.dtype):
+        said = {column.yes.strip().casefold(): "1", (column.no or "").strip().casefold(): "0"}
+        plain = values.str.strip().str.casefold()
+        wrong = int((plain.notna() & ~plain.isin([*said, ""])).sum())
+        values = plain.map(said).astype("str")
+        if wrong:
+            return values, (
+                f"must be '{column.yes}', '{column.no}' or missing; found {wrong:,} other values; correct the contract"
+            )
+    values, problem = _AS_TYPE[column.type](values, zone)
+    return (values.abs() if column.absolute and not problem else values), problem
 
 
 def spoken(column: ContractColumn) -> str:
@@ -309,10 +442,26 @@ def _number(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
         if pd.api.types.is_bool_dtype(values.dtype) or not pd.api.types.is_numeric_dtype(values.dtype):
             return values, _other_type(values, "numbers")
         return values.astype("float64"), ""
+    if (quick := _plain_numbers(values)) is not None:
+        return quick, ""
     numbers = pd.to_numeric(values.str.strip(), errors="coerce").astype("float64")
+    priced = numbers.isna() & values.str.contains(f"[{CURRENCY_SIGNS}]", regex=True, na=False)
+    if priced.any():
+        bare = values[priced].str.replace(rf"^(\s*[+-]?)\s*[{CURRENCY_SIGNS}]", r"\1", regex=True)
+        numbers[priced] = pd.to_numeric(bare.str.strip(), errors="coerce").astype("float64")
     said = values.str.strip().str.casefold()
     wrong = int((numbers.isna() & said.notna() & ~said.isin(["", "nan"])).sum())
     return numbers, _wrong(wrong, values, "numbers (12.50)")
+
+
+def _plain_numbers(values: pd.Series) -> pd.Series | None:
+    """Return texts as numbers where each present one is one; None where any needs a closer look. Ten times as quick."""
+    texts = pc.utf8_trim_whitespace(arrow_text(values))
+    try:
+        numbers = pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    return pd.Series(numbers.to_numpy(zero_copy_only=False), index=values.index, name=values.name)
 
 
 def _boolean(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
@@ -356,6 +505,38 @@ def _time(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
         if lost
         else ""
     )
+
+
+def _counted_time(values: pd.Series, unit: str, since: dt.date) -> tuple[pd.Series, str]:
+    """Read a time that is a number of units since a day's midnight (UTC), to the microsecond."""
+    numbers, problem = _number(values, None)
+    if problem:
+        return values, problem
+    many, name = re.fullmatch(r"(\d*)(\D+)", unit).groups()  # type: ignore[union-attr]
+    start = (since - dt.date(1970, 1, 1)).days * UNITS["d"]
+    moments = np.rint(numbers.to_numpy() * (UNITS[name] * int(many or 1)) + start)
+    low, high = ((dt.date(year, 1, 1) - dt.date(1970, 1, 1)).days * UNITS["d"] for year in (FIRST_YEAR, LAST_YEAR))
+    there = ~np.isnan(moments)
+    wrong = int((there & ~((moments >= low) & (moments < high))).sum())
+    if wrong:
+        return values, (
+            f"read in units of {unit} since {since} must lie between {FIRST_YEAR} and {LAST_YEAR}; found {wrong:,} of "
+            f"{len(values):,} outside; correct 'unit' or 'since' in the contract"
+        )
+    known = pd.array(np.where(there, moments, 0).astype("int64").view("datetime64[us]")).tz_localize("UTC")
+    return pd.Series(known, index=values.index).where(there), ""
+
+
+def _written_time(values: pd.Series, form: str, zone: str | None) -> tuple[pd.Series, str]:
+    """Read a time in the form the contract states."""
+    said = values.astype("str").str.strip()
+    there = said.notna() & (said != "")
+    try:
+        times = pd.to_datetime(said.where(there), format=form, errors="coerce", utc="%z" in form)
+    except ValueError:
+        return values, f"has a 'format' that is none; found '{form}'; write it like %d/%m/%Y %H:%M"
+    wrong = int((times.isna() & there).sum())
+    return (values, _wrong(wrong, values, f"times written as {form}")) if wrong else _time(times, zone)
 
 
 def _date(values: pd.Series, zone: str | None) -> tuple[pd.Series, str]:
