@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraudlab.features.sets import CARD_V1, HANDBOOK, NAMED_SETS, named_set
+from fraudlab.features.sets import CARD_V1, HANDBOOK, HANDBOOK_V2, NAMED_SETS, named_set
 from fraudlab.schema import BY_NAME, InputError
 
 PUBLISHED = Path(
@@ -42,8 +42,11 @@ def test_the_columns_and_digests_of_the_named_sets_stay():
     assert HANDBOOK.columns == HANDBOOK_COLUMNS
     assert {name: features.digest[:16] for name, features in NAMED_SETS.items()} == {
         "handbook": "4f6cee115771e2d7",
+        "handbook-v2": "efa9777a378bf617",
         "card-v1": "46761f51915831c3",
         "account-v1": "5ea9f3d8f86f2ca8",
+        "payment-v1": "7f9c2d457bb16373",
+        "amount-v1": "4750423afe82f939",
     }
 
 
@@ -184,3 +187,65 @@ def test_the_handbook_set_equals_sql_on_the_published_transactions(published):
     ).df()
     np.testing.assert_array_equal(found["merchant_id__count__30d__delay7d"], expected["n"])
     np.testing.assert_allclose(found["merchant_id__risk__30d__delay7d__empty0"], expected["risk"], rtol=1e-12)
+
+
+def test_the_second_handbook_set_is_what_a_loop_over_the_published_rows_finds(published):
+    some = published[published["customer_id"] < 400].reset_index(drop=True)
+    found = HANDBOOK_V2.compute(some)
+    pd.testing.assert_frame_equal(found[list(HANDBOOK_COLUMNS)], HANDBOOK.compute(some).astype("float32"))
+    days = some["event_time"].astype("int64").to_numpy() / 86_400e6
+    amount, fraud = some["amount"].to_numpy(), some["is_fraud"].to_numpy(dtype=bool)
+    of = {by: some[by].to_numpy() for by in ("customer_id", "merchant_id")}
+
+    def before(i: int, by: str, width: float, delay: float = 0) -> np.ndarray:
+        """Return the earlier rows of the window (t - delay - width, t - delay] of row i, in order."""
+        first, last = np.searchsorted(days, [days[i] - delay - width, days[i] - delay], side="right")
+        rows = np.arange(first, min(last, i))
+        return rows[of[by][rows] == of[by][i]]
+
+    def usual(i: int) -> float:
+        past = before(i, "customer_id", 60)
+        return amount[i] / amount[past].mean() if len(past) else np.nan
+
+    rng = np.random.default_rng(0)
+    picked = np.concatenate([rng.choice(np.flatnonzero(fraud), 60), rng.choice(len(some), 60)])
+    for i in picked:
+        # Every label is known after seven days, so what is known of a window lies seven days back or more.
+        known = {width: before(i, "merchant_id", width - 7, 7) for width in (14, 21, 28, 35, 90)}
+        expected = {f"merchant_id__risk__{width}d": _mean(fraud[known[width]]) for width in (14, 21, 28, 35)}
+        expected |= {
+            f"merchant_id__risk__90d__last{last}": _mean(fraud[known[90][-last:]]) for last in (1, 2, 3, 5, 10)
+        }
+        ages = {width: days[i] - days[known[width][fraud[known[width]]]] for width in (28, 35)}
+        expected["merchant_id__since_fraud__28d"] = min(ages[28], default=np.nan)
+        expected |= {
+            f"merchant_id__since_first_fraud__{width}d": max(ages[width], default=np.nan) for width in (28, 35)
+        }
+        old = before(i, "merchant_id", 90, 7)
+        ratios = [each for j in old[-6:] if (each := usual(j)) == each]
+        expected["merchant_id__amount__minimum__90d__delay7d__last1"] = min(amount[old[-1:]], default=np.nan)
+        for last in (1, 2):
+            name = f"merchant_id__amount_ratio__minimum__90d__delay7d__last{last}"
+            expected[name] = min(ratios[-last:], default=np.nan)
+        expected["merchant_id__amount_ratio__mean__90d__delay7d__last3"] = _mean(ratios[-3:])
+        past = amount[before(i, "customer_id", 60)]
+        week = amount[before(i, "customer_id", 7)]
+        spree = {width: [usual(j) for j in before(i, "customer_id", width)] for width in (7, 14)}
+        expected["customer_id__amount__mean__60d"] = _mean(past)
+        expected["amount_ratio"] = usual(i)
+        if len(past) > 1:
+            expected["customer_id__amount__zscore__60d"] = (amount[i] - past.mean()) / past.std(ddof=1)
+        expected["customer_id__amount__max_ratio__7d"] = amount[i] / week.max() if len(week) else np.nan
+        for width in (7, 14):
+            name = f"customer_id__count__{width}d__where_amount_ratio_gt_3"
+            expected[name] = sum(each > 3 for each in spree[width])
+        told = [each for each in spree[14] if each == each]
+        expected["customer_id__amount_ratio__maximum__14d"] = max(told, default=np.nan)
+        ages = [days[i] - days[j] for j in before(i, "customer_id", 120) if usual(j) > 3]
+        expected["customer_id__decayed_count__half3d__where_amount_ratio_gt_3"] = sum(0.5 ** (age / 3) for age in ages)
+        np.testing.assert_allclose(found.loc[i, list(expected)], list(expected.values()), rtol=2e-5, atol=1e-6)
+    assert len(expected) >= len(HANDBOOK_V2.columns) - len(HANDBOOK_COLUMNS) - 1
+
+
+def _mean(values) -> float:
+    return float(np.mean(values)) if len(values) else np.nan

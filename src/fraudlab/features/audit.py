@@ -355,7 +355,7 @@ def _suspects_read(
     reads: dict[str, list[str]] = {name: [] for name in judged}
     for spec in feature_set.specs if feature_set is not None else ():
         for name in spec.columns:
-            reads[name] = [suspect for suspect in suspects if suspect in spec.requires]
+            reads[name] = [suspect for suspect in suspects if suspect in feature_set.reads(spec)]
     for suspect in suspects if custom else ():
         shuffled = frame.assign(**{suspect: frame[suspect].take(rng.permutation(len(frame))).array})
         after, _ = _compute(None, custom, shuffled)

@@ -12,7 +12,7 @@ import pandas as pd
 from fraudlab.config import digest_of
 from fraudlab.features.specs import Spec, spec_from_dict, spec_to_dict
 from fraudlab.features.words import Words
-from fraudlab.schema import COLUMNS, InputError
+from fraudlab.schema import BY_NAME, COLUMNS, InputError
 
 if TYPE_CHECKING:
     from fraudlab.features.online import OnlineState
@@ -30,10 +30,13 @@ class FeatureSet:
     name : lower-case letters, digits, dots and hyphens.
     specs : what `count`, `mean`, `risk` ... return; their columns come out in this order.
     dtype : "float64", or "float32" for half the memory (about seven digits, what XGBoost uses anyway).
+    derived : name -> a spec of one column, computed first; `specs` may use the name as a value or in a condition, so
+        that windows can count what is unusual for someone. A column of that name in the transactions is not read.
 
     Raises
     ------
-    InputError : two specs give the same column, or something that is not a spec is among them.
+    InputError : two specs give the same column, something that is not a spec is among them, or a derived column has the
+        name of a canonical one or is made of another derived one.
 
     >>> from fraudlab.features import count, value
     >>> features = FeatureSet("tiny", [value("amount"), count(by="customer_id", window="1d")])
@@ -46,21 +49,31 @@ class FeatureSet:
     0     9.0                     1.0
     1     5.0                     0.0
     2     7.0                     1.0
+
+    >>> from fraudlab.features import maximum, ratio
+    >>> spree = FeatureSet("spree", [maximum("times_usual", by="customer_id", window="7d")],
+    ...                    derived={"times_usual": ratio("amount", by="customer_id", window="30d")})
+    >>> spree.compute(frame)["customer_id__times_usual__maximum__7d"].tolist()
+    [1.4, nan, nan]
     """
 
     name: str
     specs: tuple[Spec, ...]
     dtype: str = "float64"
+    derived: tuple[tuple[str, Spec], ...] = ()
 
-    def __init__(self, name: str, specs: Iterable[Spec], dtype: str = "float64") -> None:
+    def __init__(
+        self, name: str, specs: Iterable[Spec], dtype: str = "float64", derived: Mapping[str, Spec] | None = None
+    ) -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "specs", tuple(specs))
         object.__setattr__(self, "dtype", dtype)
+        object.__setattr__(self, "derived", tuple((derived or {}).items()))
         if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
             raise InputError(f"feature set: name must be lower-case letters, digits, dots and hyphens; found {name!r}")
         if dtype not in ("float32", "float64"):
             raise InputError(f"feature set {name}: dtype must be float32 or float64; found {dtype!r}")
-        for spec in self.specs:
+        for spec in (*self.specs, *(spec for _, spec in self.derived)):
             if not isinstance(spec, Spec):
                 raise InputError(
                     f"feature set {name}: every entry must be a spec; found {type(spec).__name__}; "
@@ -71,6 +84,24 @@ class FeatureSet:
             raise InputError(
                 f"feature set {name}: columns must differ; found '{twice[0]}' twice; remove one of its specs"
             )
+        self._check_derived()
+
+    def _check_derived(self) -> None:
+        names = {name for name, _ in self.derived}
+        for column, spec in self.derived:
+            where = f"feature set {self.name}: derived column '{column}'"
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", column) or column in BY_NAME or "__" in column:
+                raise InputError(
+                    f"{where} must have a name of its own in lower-case letters, digits and single underscores, that "
+                    "no canonical column has; rename it"
+                )
+            if len(spec.columns) != 1:
+                raise InputError(f"{where} must be a spec of one column; found {len(spec.columns)}; give one window")
+            if inner := names.intersection(spec.requires):
+                raise InputError(
+                    f"{where} must be made of the transactions' own columns; found the derived '{min(inner)}'; "
+                    "write it without"
+                )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,9 +111,22 @@ class FeatureSet:
     @property
     def requires(self) -> tuple[str, ...]:
         """The columns of the transactions that `compute` reads, canonical ones first."""
-        names = {"transaction_id", "event_time"}.union(*(spec.requires for spec in self.specs))
+        every = (*self.specs, *(spec for _, spec in self.derived))
+        names = {"transaction_id", "event_time"}.union(*(self.reads(spec) for spec in every))
         canonical = [column.name for column in COLUMNS if column.name in names]
         return (*canonical, *sorted(names.difference(canonical)))
+
+    def reads(self, spec: Spec) -> tuple[str, ...]:
+        """Return the columns of the transactions that one spec reads, also through derived columns."""
+        derived = dict(self.derived)
+        return tuple(
+            name for given in spec.requires for name in (derived[given].requires if given in derived else (given,))
+        )
+
+    @property
+    def before(self) -> FeatureSet | None:
+        """The set of the derived columns, computed before all others; None without any."""
+        return FeatureSet(self.name, [spec for _, spec in self.derived]) if self.derived else None
 
     @property
     def digest(self) -> str:
@@ -109,8 +153,25 @@ class FeatureSet:
         """
         from fraudlab.features import engine
 
-        found = engine.compute(self.specs, self.requires, transactions, dtype=self.dtype, where=f"features {self.name}")
+        frame = self.with_derived(transactions)
+        found = engine.compute(self.specs, self.requires, frame, dtype=self.dtype, where=f"features {self.name}")
         return pd.DataFrame(found, index=transactions.index, columns=list(self.columns), copy=False)
+
+    def with_derived(self, transactions: pd.DataFrame) -> pd.DataFrame:
+        """Return the transactions with the derived columns beside their own; the same frame where there are none.
+
+        Raises
+        ------
+        InputError : as `compute`.
+        """
+        from fraudlab.features import engine
+
+        if self.before is None:
+            return transactions
+        found = engine.compute(
+            self.before.specs, self.requires, transactions, dtype="float64", where=f"features {self.name}"
+        )
+        return transactions.assign(**{column: found[:, k] for k, (column, _) in enumerate(self.derived)})
 
     def online(self, history: pd.DataFrame | None = None, *, label_horizon: str = "400d") -> OnlineState:
         """Return a state that takes one transaction at a time and gives the same numbers as `compute`.
@@ -154,6 +215,7 @@ class FeatureSet:
             "version": VERSION,
             "dtype": self.dtype,
             "specs": [spec_to_dict(spec) for spec in self.specs],
+            **({"derived": {name: spec_to_dict(spec) for name, spec in self.derived}} if self.derived else {}),
         }
 
     @classmethod
@@ -173,4 +235,5 @@ class FeatureSet:
                 f"feature set {plain['name']}: must be of version {VERSION}; found {plain['version']}; "
                 "its numbers would differ, so train the model anew"
             )
-        return cls(plain["name"], [spec_from_dict(spec) for spec in plain["specs"]], plain["dtype"])
+        derived = {name: spec_from_dict(spec) for name, spec in plain.get("derived", {}).items()}
+        return cls(plain["name"], [spec_from_dict(spec) for spec in plain["specs"]], plain["dtype"], derived)

@@ -114,6 +114,7 @@ class OnlineState:
         self.horizon = parse_duration(label_horizon, "label_horizon")
         self.label_horizon = label_horizon
         self.needs = [name for name in features.requires if name not in LABELS]
+        self.before = None if features.before is None else OnlineState(features.before, label_horizon)
         self.codes: dict[str, dict[Any, int]] = {}
         self.logs: list[Log] = []
         self.graphs: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -174,6 +175,9 @@ class OnlineState:
         require_columns(history, self.features.requires, where=self.where)
         if len(history) == 0:
             return
+        if self.before is not None:
+            self.before.learn(history)
+            history = self.features.with_derived(history)
         source = engine.Source(history, self.where)
         order = np.arange(len(history)) if source.order is None else source.order
         number = np.empty(len(history), np.int64)
@@ -268,10 +272,13 @@ class OnlineState:
                 f"{self.where}: payments must come in the order (event_time, transaction_id); "
                 "found one that lies before the last; compute late ones in a table"
             )
+        if self.before is not None:
+            derived = self.before.score(payment).tolist()
+            now.given = {**payment, **dict(zip((column for column, _ in self.features.derived), derived))}
         out = self._out
         for spec, column in self.current:
             out[0, column] = engine.CURRENT[spec.statistic](now, spec)[0]
-        coded = {column: self._code(column, payment[column], remember) for column in self._coded}
+        coded = {column: self._code(column, now.given[column], remember) for column in self._coded}
         self._fill_words(now, coded)
         entities = [self._run(log, now, coded, remember) for log in self.logs]
         nodes = self._link(now, coded, remember)
@@ -279,6 +286,8 @@ class OnlineState:
             if self.remembers:
                 mine = [found for log, found in zip(self.logs, entities) if log.known >= 0]
                 self._trace(name, [now.time, NEVER, *mine, *nodes])
+            if self.before is not None:
+                self.before.score_then_update(payment)  # only now: a refused payment leaves nothing behind
             self.count += 1
             self.last = (now.time, name)
         return out[0, : len(self.columns)].astype(self.features.dtype)
@@ -411,6 +420,8 @@ class OnlineState:
         if not isinstance(is_fraud, bool | np.bool_):
             raise InputError(f"{self.where}: is_fraud must be true or false; found {type(is_fraud).__name__}")
         moment = Payment({"event_time": label_time}, f"{self.where}: label_time").time
+        if self.before is not None:
+            self.before.label(transaction_id, is_fraud, label_time)
         if transaction_id not in self.recent:
             return False
         number = self.recent[transaction_id]
@@ -468,6 +479,8 @@ class OnlineState:
             "first": self.first,
             "last": last,
         }
+        if self.before is not None:
+            arrays["derived"] = np.frombuffer(self.before.to_bytes(), np.uint8)
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         file = io.BytesIO()
         np.savez(file, **arrays)
@@ -495,6 +508,8 @@ class OnlineState:
             raise InputError(f"online state: must be of format {FORMAT}; found {facts['format']}; learn it anew")
         state = cls(FeatureSet.from_dict(facts["features"]), facts["label_horizon"])
         state.count, state.first = facts["count"], facts["first"]
+        if "derived" in arrays:
+            state.before = cls.from_bytes(arrays["derived"].tobytes())
         state.last = None if facts["last"] is None else (facts["last"][0], facts["last"][1])
         for name, values in arrays.items():
             if name.startswith("codes/"):

@@ -8,6 +8,7 @@ group is shown, so a group is what an investigator takes for one thought.
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 UNITS = {"s": "second", "min": "minute", "h": "hour", "d": "day", "w": "week"}
@@ -341,14 +342,14 @@ def one_or_none(template: str, count: int) -> str:
     return f"{{value}} {which}{_FIRST_PLURAL.sub('', rest, count=1)}"
 
 
-def format_value(value: float, kind: str, *, whole_amounts: bool = False) -> str:
+def format_value(value: float | str, kind: str, *, whole_amounts: bool = False) -> str:
     """Write a feature's value for people.
 
     Parameters
     ----------
-    value : a number, not missing.
+    value : a number, not missing; a "category" may be text.
     kind : "count", "amount", "ratio", "days" (in days), "speed" (km/h), "share" (0..1), "part" (a share of which 0 is a
-        reason too), "flag" or "number".
+        reason too), "flag", "category" or "number".
     whole_amounts : amounts without decimals, where exact ones would say too much.
 
     >>> [format_value(v, k) for v, k in [(1200, "count"), (1234.5, "amount"), (4.75, "ratio"), (0.02, "share")]]
@@ -360,6 +361,8 @@ def format_value(value: float, kind: str, *, whole_amounts: bool = False) -> str
     """
     if kind == "flag":
         return ""
+    if isinstance(value, str) or kind == "category":
+        return value if isinstance(value, str) else f"{value:.0f}"
     if kind == "days":
         for length, unit in ((1, "days"), (24, "hours"), (1440, "minutes")):
             if value * length >= 2:
@@ -376,6 +379,25 @@ def format_value(value: float, kind: str, *, whole_amounts: bool = False) -> str
     if kind == "amount":
         return f"{value:,.2f}"
     return f"{value:,.0f}" if abs(value) >= 1000 or abs(value) < 1e-6 else f"{value:.3g}"
+
+
+def describe_category(column: str) -> Words:
+    """Say what a column of categories is; an identifier's own value is never part of a reason.
+
+    >>> describe_category("merchant_category").template, describe_category("merchant_id").template
+    ('Merchant category: {value}', 'This merchant')
+    """
+    one = noun(column)[0]
+    name = f"{one[0].upper()}{one[1:]}"
+    secret = column.endswith("_id")
+    return Words(
+        column,
+        one,
+        _group(SimpleNamespace(statistic="category", value=column, kind="category")),
+        f"{name} of the payment.",
+        f"This {one}" if secret else f"{name}: {{value}}",
+        "identifier" if secret else "category",
+    )
 
 
 def describe_window(spec: Any, column: str, window: str) -> Words:
