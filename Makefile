@@ -9,13 +9,16 @@ export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 
+# The first line of a target that cannot do without the published transactions.
+needs_data = @test -n "$(DATA)" || { echo "make $@ needs the published transactions: make $@ DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
+
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook bench-features bench-privacy lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "First time? 'make run' sets everything up and does the whole job on demo data."
 
@@ -36,7 +39,7 @@ setup: .venv/.ready ## create .venv from the hashed lock (uv when present, else 
 	fi
 	@touch $@
 
-extras: setup ## add PDF reports, Spark and MLflow sign-in (0.5 GB; PDF needs the system's pango too)
+extras: setup ## add PDF reports, Spark, MLflow sign-in, LightGBM, CatBoost (0.5 GB; PDF needs the system's pango too)
 	@if command -v uv >/dev/null 2>&1; then \
 	  VIRTUAL_ENV=$(CURDIR)/.venv uv pip install --quiet --require-hashes --compile-bytecode -r requirements-extras.lock; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-extras.lock; fi
@@ -56,11 +59,27 @@ lint: setup ## check floors, style and format; fix what can be fixed
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/lint-imports --no-cache --no-logo
 
 handbook: setup ## the published transactions: our figures beside the book's (DATA=path/to/handbook.parquet)
-	@test -n "$(DATA)" || { echo "make handbook needs the published transactions: make handbook DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
+	$(needs_data)
 	@$(BIN)/python benchmarks/handbook.py --data "$(DATA)"
+
+ablation: setup ## which step of the recipe moved the published figures by how much (DATA=path/to/handbook.parquet)
+	$(needs_data)
+	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"
 
 bench-features: setup ## the feature engine beside Polars, DuckDB and pandas, some minutes (DATA=path/to/handbook.parquet)
 	@$(BIN)/python benchmarks/features.py $(if $(DATA),--data "$(DATA)")
+
+bench-train: setup ## the bare XGBoost fit beside ours: time, memory, one matrix for many trials (DATA=path/to/handbook.parquet)
+	$(needs_data)
+	@$(BIN)/python benchmarks/train.py --data "$(DATA)"
+
+bench-imbalance: setup ## what weights, label corrections and encodings bring, an hour (DATA=path/to/handbook.parquet)
+	$(needs_data)
+	@$(BIN)/python benchmarks/imbalance.py --data "$(DATA)"
+
+bench-anomaly: setup ## what anomaly scores find without labels, and add (DATA=path/to/handbook.parquet)
+	$(needs_data)
+	@$(BIN)/python benchmarks/anomaly.py --data "$(DATA)"
 
 bench-privacy: setup ## what protection costs: ingest, load, pseudonyms, encryption, audit log, some minutes
 	@$(BIN)/python benchmarks/privacy.py

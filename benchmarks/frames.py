@@ -35,12 +35,15 @@ def published(path: Path) -> pd.DataFrame:
     return frame.sort_values(["event_time", "transaction_id"], ignore_index=True)
 
 
-def simulated(rows: int, *, customers: int | None = None, days: int = 180, seed: int = 7) -> pd.DataFrame:
+def simulated(
+    rows: int, *, customers: int | None = None, days: int = 180, seed: int = 7, label_noise: float = 0.002
+) -> pd.DataFrame:
     """Return about `rows` simulated payments (or those of so many customers), canonical and in the total order."""
     from fraudlab.datasets.simulate import simulate
 
     people = customers or max(50, rows // ROWS_PER_CUSTOMER)
-    config = SimulateConfig(customers=people, merchants=max(20, min(people // 3, 5000)), days=days)
+    merchants = max(20, min(people // 3, 5000))
+    config = SimulateConfig(customers=people, merchants=merchants, days=days, label_noise=label_noise)
     raw = simulate(config, seed, identities=False)
     columns = tomllib.loads(DEMO.read_text(encoding="utf-8"))["columns"]
     # What the contract coarsens is left out, but for places, which are coarsened here as there.

@@ -20,6 +20,9 @@ from fraudlab.features import FeatureSet
 from fraudlab.features.audit import audit_leakage, stability, time_consistency
 from fraudlab.privacy.scan import find_planted, telling
 
+MOST_ALONE = 0.99
+"""AUC ROC of a single feature above which it is taken for a leak until somebody has confirmed it."""
+
 Result = Literal["passed", "failed", "not applicable"]
 Severity = Literal["stops the run", "informs"]
 Answer = tuple[Result, str, pd.DataFrame]
@@ -126,6 +129,30 @@ def nameless(paths: Iterable[Path], needles: Iterable[str], *, root: Path) -> An
     return "passed", f"None of {len(needles):,} raw identifiers of the source is in what the run wrote.", table
 
 
+def hidden_answer(alone: pd.DataFrame, confirmed: Iterable[str] = (), most: float = MOST_ALONE) -> Answer:
+    """Fail when a feature alone ranks the training frauds almost perfectly: it may hold the answer.
+
+    Parameters
+    ----------
+    alone : feature, auc_roc: how well each ranks alone, in whichever direction.
+    confirmed : features a person has looked into and found to be known before the payment.
+    most : AUC ROC from which a feature is too good to be believed unseen.
+    """
+    if alone.empty:
+        return "not applicable", "There are no features.", alone
+    telling = alone.loc[alone["auc_roc"] > most, "feature"]
+    found = [name for name in telling if name not in set(confirmed)]
+    if found:
+        tell = "tells" if len(found) == 1 else "tell"
+        said = (
+            f"{len(found)} of {len(alone)} features {tell} frauds almost alone (AUC above {most:g}): {_named(found)}."
+        )
+        return "failed", said, alone
+    best = alone.loc[alone["auc_roc"].idxmax()]
+    rest = f"; {len(telling)} above {most:g} confirmed" if len(telling) else ""
+    return "passed", f"The best of {len(alone)} features alone reaches an AUC of {best['auc_roc']:.3f}{rest}.", alone
+
+
 def _named(names: Iterable[str], most: int = 3) -> str:
     listed = [str(name) for name in names]
     more = len(listed) - most
@@ -143,6 +170,7 @@ CHECKS: dict[str, Check] = {
         Check("FL002", "Each feature alone still tells frauds later", "informs", lasting),
         Check("FL003", "The values of the features stay as they were", "informs", steady),
         Check("FL004", "What the run wrote holds no raw identifier", "stops the run", nameless),
+        Check("FL005", "No feature tells frauds almost alone", "stops the run", hidden_answer),
     )
 }
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fraudlab.schema import InputError, did_you_mean, utc
+from fraudlab.schema import BY_NAME, InputError, did_you_mean, utc
 
 
 class _Frozen(BaseModel):
@@ -41,6 +42,9 @@ class DatasetConfig(_Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the data set in the vault")
     source: Literal["simulate", "file"] = "file"
     path: Path | None = Field(None, description="CSV or Parquet file (source = file)")
+    append: tuple[Path, ...] = Field((), description="further files with the same columns, whose rows follow")
+    attach: Path | None = Field(None, description="a file whose columns are put beside each row, found by `key`")
+    key: str | None = Field(None, description="the column that path and attach share; unique in attach")
     contract: Path = Field(description="the column contract, configs/contracts/*.toml")
     simulate: SimulateConfig = SimulateConfig()
 
@@ -48,13 +52,59 @@ class DatasetConfig(_Frozen):
     def _path_for_file(self) -> DatasetConfig:
         if self.source == "file" and self.path is None:
             raise ValueError("dataset.path must name a CSV or Parquet file when dataset.source is 'file'")
+        if (self.attach is None) != (self.key is None):
+            raise ValueError(
+                "dataset.attach and dataset.key belong together: a file, and the column to find its rows by"
+            )
         return self
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file the raw table is made from, in order; none where it is simulated."""
+        if self.source != "file" or self.path is None:
+            return ()
+        return (self.path, *self.append, *((self.attach,) if self.attach else ()))
 
 
 class FeaturesConfig(_Frozen):
     """Which named feature set of `fraudlab.features.sets` the model sees."""
 
     set: str = Field("card-v1", description="a named set: `fraudlab features list`")
+    missing: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="what becomes of features whose columns the data lack"
+    )
+    labels: bool = Field(
+        True, description="whether features may count known frauds; false where nobody knows when labels came in"
+    )
+    columns: Literal["all"] | tuple[str, ...] = Field(
+        (), description="the data's own numeric columns that enter as they are; all: every one that is not canonical"
+    )
+    confirmed: tuple[str, ...] = Field(
+        (), description="features that tell frauds almost alone and were looked into: known before the payment"
+    )
+    categories: tuple[str, ...] = Field(
+        (), description="columns of names or codes that enter as categories, known from the training rows only"
+    )
+    encoding: Literal["native", "target", "frequency"] = Field(
+        "native", description="of categories: split as sets (trees), share of frauds, or share of payments"
+    )
+
+    @model_validator(mode="after")
+    def _categories_may_be_learnt(self) -> FeaturesConfig:
+        for name in self.categories:
+            column = BY_NAME.get(name)
+            if name in ("fraud_scenario", "is_fraud", "label_time"):
+                raise ValueError(f"'{name}' is known only after the payment; take it out of features.categories")
+            if column is not None and column.kind == "id" and name != "merchant_id":
+                raise ValueError(
+                    f"'{name}' points at a person or a single payment, which a model must not remember; use features "
+                    "such as is_new, count or risk by it"
+                )
+            if column is not None and column.kind in ("number", "time"):
+                raise ValueError(f"'{name}' is a {column.kind}, no category; use it in the feature set")
+        if twice := sorted({name for name in self.categories if self.categories.count(name) > 1}):
+            raise ValueError(f"features.categories names '{twice[0]}' twice; remove one")
+        return self
 
 
 class SplitConfig(_Frozen):
@@ -65,6 +115,12 @@ class SplitConfig(_Frozen):
     valid_days: int = Field(21, ge=1)
     test_days: int = Field(21, ge=1)
     test_start: dt.date | None = Field(None, description="default: the latest period whose labels are mature")
+    test_share: float | None = Field(
+        None, gt=0, lt=1, description="instead of days: the latest share of the transactions is the test"
+    )
+    valid_share: float = Field(
+        0.1, gt=0, lt=1, description="with test_share: the share before it that the model is tuned and calibrated on"
+    )
     refit_on_latest: bool = Field(True, description="fit again on the latest train_days of matured labels")
     exclude_known_compromised: bool = Field(
         True, description="leave out customers already known as victims when a test day begins"
@@ -74,15 +130,24 @@ class SplitConfig(_Frozen):
     )
     min_positives: int = Field(20, ge=1, description="fewer frauds in the training window than this are refused")
 
+    @model_validator(mode="after")
+    def _shares_fit(self) -> SplitConfig:
+        if self.test_share is not None:
+            if self.test_share + self.valid_share >= 1:
+                raise ValueError("split.test_share and split.valid_share must leave a share to learn from; lower one")
+            if self.test_start is not None:
+                raise ValueError("split.test_share and split.test_start exclude each other; keep one")
+        return self
+
 
 class ModelConfig(_Frozen):
     """The model and every setting of it that changes results."""
 
     kind: Literal["xgboost", "logistic", "random_forest", "balanced_bagging", "lightgbm", "catboost"] = "xgboost"
-    n_estimators: int = Field(300, ge=1, le=10_000)
+    n_estimators: int = Field(300, ge=1, le=10_000, description="trees or rounds; of forests 100 unless stated")
     early_stopping_rounds: int = Field(30, ge=0, description="0: all trees are kept")
     learning_rate: float = Field(0.1, gt=0, le=1)
-    max_depth: int = Field(4, ge=1, le=16)
+    max_depth: int = Field(4, ge=1, le=64, description="of forests 20 unless stated")
     min_child_weight: float = Field(1.0, ge=0)
     subsample: float = Field(1.0, gt=0, le=1)
     colsample_bytree: float = Field(1.0, gt=0, le=1)
@@ -110,6 +175,37 @@ class SamplingConfig(_Frozen):
     labels: Literal["known", "delayed_feedback", "positive_unlabelled"] = Field(
         "known", description="known: as they are; the others correct for frauds not reported yet or never"
     )
+    reported_share: float | None = Field(
+        None, gt=0, le=1, description="share of frauds ever reported, for positive_unlabelled; else estimated, too low"
+    )
+
+    @model_validator(mode="after")
+    def _share_is_used(self) -> SamplingConfig:
+        if self.reported_share is not None and self.labels != "positive_unlabelled":
+            raise ValueError("sampling.reported_share belongs to labels = 'positive_unlabelled'; remove it or set that")
+        return self
+
+
+NOT_SEARCHED = (
+    "kind",
+    "early_stopping_rounds",
+    "members",
+    "monotone",
+    "device",
+    "base_score",
+    "calibration",
+    "reported_share",
+)
+"""Keys of [model] and [sampling] that a search leaves as they are stated."""
+
+
+def is_range(values: Sequence[float | int | str]) -> bool:
+    """Say whether the values of a search space are the two ends of a range; all others are choices.
+
+    >>> is_range([2, 8]), is_range(["none", 14]), is_range([256, 1024, 4096])
+    (True, False, False)
+    """
+    return len(values) == 2 and not any(isinstance(value, str) for value in values)
 
 
 class TuningConfig(_Frozen):
@@ -123,15 +219,45 @@ class TuningConfig(_Frozen):
         "one_standard_error", description="how the winner is chosen among the trials"
     )
     space: dict[str, list[float | int | str]] = Field(
-        default_factory=dict, description="key of [model] or [sampling] -> [low, high] or the choices; empty: a default"
+        default_factory=dict,
+        description="key of [model] or [sampling] -> [low, high], or three and more choices or texts ('none': none); "
+        "empty: a default for the kind of model",
     )
+
+    @field_validator("space")
+    @classmethod
+    def _space_is_known(cls, space: dict[str, list[float | int | str]]) -> dict[str, list[float | int | str]]:
+        known = {name: owner for owner in (ModelConfig, SamplingConfig) for name in owner.model_fields}
+        searched = [name for name in known if name not in NOT_SEARCHED]
+        for key, values in space.items():
+            if key not in known:
+                raise ValueError(f"'{key}' is no key of [model] or [sampling]; {did_you_mean(key, searched)}")
+            if key not in searched:
+                raise ValueError(f"'{key}' is stated, not searched; take it out; searched are {', '.join(searched)}")
+            if len(values) < 2 or (is_range(values) and values[0] >= values[1]):
+                raise ValueError(f"'{key}' needs [low, high] with low < high, or some choices; found {values}")
+            for value in values:
+                try:
+                    known[key].model_validate({key: None if value == "none" else value})
+                except ValidationError as error:
+                    why = error.errors(include_url=False)[0]["msg"]
+                    raise ValueError(f"'{key}' cannot be {value!r}: {why[0].lower()}{why[1:]}") from None
+        return space
 
 
 class AnomalyConfig(_Frozen):
-    """Scores that need no labels."""
+    """A score of how unusual a payment is, learnt without labels."""
 
-    kind: Literal["none", "isolation_forest", "density"] = "none"
+    kind: Literal["none", "isolation_forest", "density"] = Field(
+        "none", description="how unusual is told: a forest of random splits, or the distance from what is usual"
+    )
     as_input: bool = Field(False, description="the anomaly score is one more feature of the model")
+
+    @model_validator(mode="after")
+    def _input_has_a_kind(self) -> AnomalyConfig:
+        if self.as_input and self.kind == "none":
+            raise ValueError("anomaly.as_input needs a score; set anomaly.kind to density or isolation_forest")
+        return self
 
 
 class DecisionConfig(_Frozen):
@@ -148,13 +274,35 @@ class DecisionConfig(_Frozen):
     step_up_per_day: int = Field(60, ge=0, description="further customers a day asked for a second factor")
     review_cost: float = Field(15.0, ge=0, description="cost of one manual review")
     recovery_rate: float = Field(0.8, ge=0, le=1, description="share of a caught fraud's amount that is saved")
+    false_alarm_cost: float = Field(
+        0.0, ge=0, description="cost of bothering a genuine customer with a review, beside the review itself"
+    )
+    groups: tuple[str, ...] = Field(
+        ("age_band",), description="columns by which false alarms and frauds found are compared between customers"
+    )
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_are_no_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            column = BY_NAME.get(name)
+            if column is not None and column.kind == "id" and name != "merchant_id":
+                raise ValueError(f"'{name}' points at a person or a single payment; name a column of few, large groups")
+            if name in ("is_fraud", "label_time", "event_time"):
+                raise ValueError(f"'{name}' makes no groups of customers; name a column such as age_band")
+        return value
 
 
 class GateConfig(_Frozen):
     """What a challenger must show to be registered and to replace the champion."""
 
     min_auc_roc: float = Field(0.6, ge=0, le=1)
-    non_inferiority: float = Field(0.02, ge=0, le=1, description="card precision it may lose against the champion")
+    non_inferiority: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="card precision it may lose against the champion: the paired 95 % interval must lie above minus it",
+    )
 
 
 class RunConfig(_Frozen):
@@ -175,6 +323,23 @@ class RunConfig(_Frozen):
     anomaly: AnomalyConfig = AnomalyConfig()
     decision: DecisionConfig = DecisionConfig()
     gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _members_differ(self) -> RunConfig:
+        alike = self.model.subsample == 1 and self.model.colsample_bytree == 1
+        if self.model.kind == "xgboost" and self.model.members > 1 and alike and not self.tuning.trials:
+            raise ValueError(
+                "model.members differ only where rows or columns are drawn; set subsample or colsample_bytree below 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _categories_have_no_order(self) -> RunConfig:
+        if ordered := [name for name in self.features.categories if name in self.model.monotone]:
+            raise ValueError(
+                f"model.monotone names '{ordered[0]}', a category: its values have no order; take it out of one of both"
+            )
+        return self
 
     @field_validator("as_of")
     @classmethod
@@ -304,9 +469,11 @@ def load_config(path: str | Path, **changes: Any) -> RunConfig:
     root = project_root(path)
     dataset = raw.get("dataset")
     if isinstance(dataset, dict):
-        for key in ("path", "contract"):
+        for key in ("path", "contract", "attach"):
             if isinstance(dataset.get(key), str | Path):
                 dataset[key] = str(root / dataset[key])
+        if isinstance(dataset.get("append"), list):
+            dataset["append"] = [str(root / path) if isinstance(path, str) else path for path in dataset["append"]]
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -344,7 +511,9 @@ def config_digest(config: BaseModel) -> str:
 
     Paths count by their last part only; what a file holds is covered by the data's own digest.
     """
-    return digest_of(json.loads(config.model_dump_json(exclude_none=True)), paths=("path", "contract"))
+    return digest_of(
+        json.loads(config.model_dump_json(exclude_none=True)), paths=("path", "append", "attach", "contract")
+    )
 
 
 def digest_of(value: Any, paths: tuple[str, ...] = ()) -> str:
@@ -358,7 +527,7 @@ def digest_of(value: Any, paths: tuple[str, ...] = ()) -> str:
         if isinstance(item, dict):
             return {str(k): plain(v, str(k)) for k, v in item.items()}
         if isinstance(item, list | tuple):
-            return [plain(v) for v in item]
+            return [plain(v, key) for v in item]
         return Path(item).name if key in paths and isinstance(item, str) else item
 
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), default=str)

@@ -1,4 +1,4 @@
-"""What happens to a transaction with a given score: thresholds from the alert budget, risk tiers, their actions."""
+"""What happens to a transaction with a given score: thresholds from a budget, costs or a rate, risk tiers, actions."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def choose_thresholds(
     alerts_per_day: float,
     step_up_per_day: float,
     limit_per_day: float = 0,
+    review: float | None = None,
 ) -> Thresholds:
     """Choose the scores from which on the cases of a day, on average, fill the budget and do not exceed it.
 
@@ -93,6 +94,8 @@ def choose_thresholds(
     alerts_per_day : cases a day for investigators, the limited ones included.
     step_up_per_day : further cases a day asked for a second factor; 0 asks nobody.
     limit_per_day : cases a day, among the alerts, that are limited at once; 0 limits nobody.
+    review : the score from which on cases are reviewed, where costs or a rate have set it (`least_cost_threshold`,
+        `threshold_at_false_positive_rate`); None takes `alerts_per_day`. The others keep their budgets beside it.
 
     Returns
     -------
@@ -109,11 +112,7 @@ def choose_thresholds(
     Thresholds(review=0.4, step_up=0.2, limit=None)
     """
     score, time, entity = _scores(score), pd.DatetimeIndex(event_time), pd.Series(entity)
-    if not len(score) == len(time) == len(entity):
-        raise InputError(
-            f"arguments: must have one entry per transaction each; found score {len(score):,}, event_time "
-            f"{len(time):,}, entity {len(entity):,}; pass the same rows"
-        )
+    _same_rows(score=score, event_time=time, entity=entity)
     if not alerts_per_day > 0:
         raise InputError(f"alerts_per_day: must be above 0; found {alerts_per_day}; correct decision.alerts_per_day")
     if not step_up_per_day >= 0:
@@ -123,11 +122,139 @@ def choose_thresholds(
             f"limit_per_day: must lie in [0, alerts_per_day]; found {limit_per_day} of {alerts_per_day}; correct it"
         )
     best, days = _best_of_cases(score, time, entity)
+    alerts = alerts_per_day * days
+    if review is None:
+        review = _threshold(best, alerts)
+    else:
+        alerts = int((best >= review).sum())
+    limit = _threshold(best, limit_per_day * days) if limit_per_day else None
     return Thresholds(
-        review=_threshold(best, alerts_per_day * days),
-        step_up=_threshold(best, (alerts_per_day + step_up_per_day) * days),
-        limit=_threshold(best, limit_per_day * days) if limit_per_day else None,
+        review=review,
+        step_up=min(review, _threshold(best, alerts + step_up_per_day * days)),
+        limit=None if limit is None else max(review, limit),
     )
+
+
+def threshold_at_false_positive_rate(y: Any, score: Any, rate: float) -> float:
+    """Return the lowest score from which on at most a share `rate` of the genuine transactions is flagged.
+
+    Parameters
+    ----------
+    y : outcomes, shape (n,), boolean or 0/1, none missing.
+    score : shape (n,), of transactions the model was not fitted on.
+    rate : share of the genuine transactions, in (0, 1).
+
+    Returns
+    -------
+    float: one of the scores; just above the highest where even the first ones flag too many.
+
+    Raises
+    ------
+    InputError : nothing given, lengths differ, an outcome is missing, no genuine transaction, a rate out of range.
+
+    >>> threshold_at_false_positive_rate([0, 0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4, 0.5], rate=0.4)
+    0.3
+    """
+    score, fraud = _scores(score), _outcomes(y)
+    _same_rows(score=score, y=fraud)
+    if not 0 < rate < 1:
+        raise InputError(f"rate: must lie in (0, 1); found {rate}; correct decision.max_false_positive_rate")
+    if not (genuine := int((~fraud).sum())):
+        raise InputError("y: needs genuine transactions for a false positive rate; found none; lengthen validation")
+    top, flagged = _steps(score, (~fraud).astype(float))
+    within = np.flatnonzero(flagged <= rate * genuine * (1 + 1e-12))
+    return float(top[within[-1]] if len(within) else np.nextafter(top[0], np.inf))
+
+
+def least_cost_threshold(
+    y: Any,
+    score: Any,
+    event_time: Any,
+    entity: Any,
+    amount: Any,
+    *,
+    review_cost: float,
+    recovery_rate: float,
+    false_alarm_cost: float = 0.0,
+) -> float:
+    """Return the score from which on reviewing cases costs least, with the amounts as they were.
+
+    Parameters
+    ----------
+    y, score, event_time, entity, amount : shape (n,), of transactions the model was not fitted on. A case is one entity
+        on one day (UTC) with its best score of that day.
+    review_cost : cost of reviewing one case, in the currency of `amount`.
+    recovery_rate : share of a reviewed case's fraud amount that is saved, in [0, 1].
+    false_alarm_cost : what bothering a genuine customer costs beside the review, per case without a fraud.
+
+    Returns
+    -------
+    float: one of the scores, the highest of equally cheap ones; just above the highest where no review pays.
+
+    Raises
+    ------
+    InputError : as in `choose_thresholds`; an outcome is missing, an amount negative, a cost out of range.
+
+    Notes
+    -----
+    Minimises review_cost * cases + false_alarm_cost * genuine cases - recovery_rate * fraud amount of the cases, over
+    all thresholds. A few large frauds can decide it: look at what it brings on other rows, with an interval.
+
+    References
+    ----------
+    Elkan (2001), The foundations of cost-sensitive learning, IJCAI; Bahnsen, Aouada, Stojanovic, Ottersten (2016),
+    Feature engineering strategies for credit card fraud detection. doi:10.1016/j.eswa.2015.12.030 (costs by amount)
+
+    Reviewing the first two cases saves 80 and 8 and costs 10 each; the third would cost more than it saves:
+
+    >>> day = pd.to_datetime(["2026-01-01"] * 3, utc=True)
+    >>> least_cost_threshold([1, 1, 1], [0.9, 0.8, 0.7], day, list("abc"), [100, 15, 10], review_cost=10,
+    ...                      recovery_rate=0.8)
+    0.8
+    """
+    score, fraud, time, entity = _scores(score), _outcomes(y), pd.DatetimeIndex(event_time), pd.Series(entity)
+    amount = np.asarray(amount, dtype=float)
+    _same_rows(score=score, y=fraud, event_time=time, entity=entity, amount=amount)
+    if wrong := int((~(amount >= 0) | ~np.isfinite(amount)).sum()):
+        raise InputError(f"amount: must be finite and >= 0; found {wrong:,} others of {len(amount):,}; mend them")
+    for name, cost in (("review_cost", review_cost), ("false_alarm_cost", false_alarm_cost)):
+        if not (np.isfinite(cost) and cost >= 0):
+            raise InputError(f"{name}: must be finite and >= 0; found {cost}; correct decision.{name}")
+    if not 0 <= recovery_rate <= 1:
+        raise InputError(f"recovery_rate: must lie in [0, 1]; found {recovery_rate}; correct decision.recovery_rate")
+    best, _ = _best_of_cases(score, time, entity)
+    money, _ = _best_of_cases(np.where(fraud, amount, 0.0), time, entity, how="sum")
+    bad, _ = _best_of_cases(fraud.astype(float), time, entity)
+    saved = recovery_rate * money.to_numpy() - review_cost - false_alarm_cost * (bad.to_numpy() == 0)
+    top, net = _steps(best.to_numpy(), saved)
+    least = int(np.argmax(np.round(net, 9)))
+    return float(top[least] if net[least] > 0 else np.nextafter(top[0], np.inf))
+
+
+def worth_reviewing(
+    risk: Any, amount: Any, *, review_cost: float, recovery_rate: float, false_alarm_cost: float = 0.0
+) -> np.ndarray:
+    """Say of each transaction by itself whether its review is expected to save more than it costs.
+
+    Parameters
+    ----------
+    risk : calibrated probability of fraud, shape (n,); a score that is no probability gives a wrong answer.
+    amount, review_cost, recovery_rate, false_alarm_cost : as in `least_cost_threshold`.
+
+    Returns
+    -------
+    bool array (n,): risk * amount * recovery_rate > review_cost + (1 - risk) * false_alarm_cost.
+
+    References
+    ----------
+    Elkan (2001), The foundations of cost-sensitive learning, IJCAI: the decision of least expected cost.
+
+    >>> worth_reviewing([0.2, 0.2], [50, 200], review_cost=15, recovery_rate=0.8).tolist()
+    [False, True]
+    """
+    risk, amount = np.asarray(risk, dtype=float), np.asarray(amount, dtype=float)
+    _same_rows(risk=risk, amount=amount)
+    return risk * amount * recovery_rate > review_cost + (1 - risk) * false_alarm_cost
 
 
 def assign_tiers(score: Any, thresholds: Thresholds) -> pd.Categorical:
@@ -194,12 +321,8 @@ def tier_table(
         raise InputError("event_time, entity: must be given together to count cases; found one only; pass both or none")
     if by_case:
         given |= {"event_time": pd.DatetimeIndex(event_time), "entity": pd.Series(entity)}
-    if len({len(values) for values in given.values()}) > 1:
-        found = ", ".join(f"{name} {len(values):,}" for name, values in given.items())
-        raise InputError(f"arguments: must have one entry per transaction each; found {found}; pass the same rows")
-    if missing := int(outcome.isna().sum()):
-        raise InputError(f"y: outcomes must be known; found {missing:,} missing; leave rows without a label out")
-    fraud, code = outcome.to_numpy(dtype=float), pd.Index(TIERS).get_indexer(pd.Series(tiers).astype("str"))
+    _same_rows(**given)
+    fraud, code = _outcomes(outcome).astype(float), pd.Index(TIERS).get_indexer(pd.Series(tiers).astype("str"))
     if unknown := int((code < 0).sum()):
         raise InputError(f"tiers: must be {', '.join(TIERS)}; found {unknown:,} others; use assign_tiers")
 
@@ -224,13 +347,15 @@ def tier_table(
     return table
 
 
-def _best_of_cases(values: np.ndarray, time: pd.DatetimeIndex, entity: pd.Series) -> tuple[pd.Series, int]:
-    """Return the highest value of each case, an entity on a day (UTC), and the number of days."""
+def _best_of_cases(
+    values: np.ndarray, time: pd.DatetimeIndex, entity: pd.Series, how: str = "max"
+) -> tuple[pd.Series, int]:
+    """Return the highest value (or the sum) of each case, an entity on a day (UTC), and the number of days."""
     for argument, missing in (("event_time", time.isna().sum()), ("entity", entity.isna().sum())):
         if missing:
             raise InputError(f"{argument}: must not be missing; found {missing:,} missing; fill or drop these rows")
     day = (time if time.tz is None else time.tz_convert(None)).floor("D")
-    return pd.Series(values).groupby([day, entity.to_numpy()], sort=False).max(), day.nunique()
+    return pd.Series(values).groupby([day, entity.to_numpy()], sort=False).agg(how), day.nunique()
 
 
 def _threshold(best: pd.Series, budget: float) -> float:
@@ -241,6 +366,26 @@ def _threshold(best: pd.Series, budget: float) -> float:
         return float(ordered[-1])
     above = ordered[:count][ordered[:count] > ordered[count]]
     return float(above[-1] if len(above) else np.nextafter(ordered[0], np.inf))
+
+
+def _steps(score: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different scores from high to low, and the sum of the values from each of them on up."""
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    return score[order][last], np.cumsum(value[order])[last]
+
+
+def _same_rows(**given: Any) -> None:
+    if len({len(values) for values in given.values()}) > 1:
+        found = ", ".join(f"{name} {len(values):,}" for name, values in given.items())
+        raise InputError(f"arguments: must have one entry per transaction each; found {found}; pass the same rows")
+
+
+def _outcomes(y: Any) -> np.ndarray:
+    outcome = pd.Series(y)
+    if missing := int(outcome.isna().sum()):
+        raise InputError(f"y: outcomes must be known; found {missing:,} missing; leave rows without a label out")
+    return outcome.to_numpy(dtype=float) > 0
 
 
 def _scores(score: Any) -> np.ndarray:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     import shap
 
 BASE = "base"
+UNEXPLAINED = "Reasons are not available for this kind of model"
 # Feature groups that count bad signs: to have none of them is no reason for suspicion.
 BAD_SIGNS = ("known fraud", "authentication", "trial payments")
+# Kinds of value that have no order; an identifier is never shown.
+NAMES = ("category", "identifier")
 
 
 def contributions(model: FittedModel, X: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +42,9 @@ def contributions(model: FittedModel, X: pd.DataFrame) -> pd.DataFrame:
     -------
     One column per model feature and "base", in log-odds, index of `X`. Rows sum to `model.margin(X)` (trees: within
     1e-4, single precision). For trees these are path-dependent Shapley values, equal to `shap.TreeExplainer`; for the
-    logistic regression coefficient x (value - training mean); for rules the points of each fired rule.
+    logistic regression coefficient x (value - training mean); for rules the points of each fired rule; for forests the
+    Shapley values of the probability, stretched to add up in log-odds. A wrapped classifier has the base alone, which
+    is its margin: explanations read "not available for this kind of model".
 
     References
     ----------
@@ -51,8 +56,9 @@ def contributions(model: FittedModel, X: pd.DataFrame) -> pd.DataFrame:
     >>> contributions(model, X.iloc[[0, 100]]).round(2).to_dict("list")
     {'amount': [0.0, 7.23], 'base': [-3.34, -3.34]}
     """
-    values = model.estimator.contributions(feature_matrix(X, model.features))
-    return pd.DataFrame(values, columns=[*model.features, BASE], index=X.index)
+    parts = model.contributions(X)
+    features = model.features if parts.shape[1] > 1 else ()
+    return pd.DataFrame(parts, columns=[*features, BASE], index=X.index)
 
 
 def importance(contributions: pd.DataFrame, X: pd.DataFrame, describe: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +74,7 @@ def importance(contributions: pd.DataFrame, X: pd.DataFrame, describe: pd.DataFr
     -------
     One row per feature, largest first: feature, mean_abs (mean absolute contribution, log-odds), share (of the sum of
     mean_abs, 0..1), direction (rank correlation of value and contribution: 1 = higher values are riskier, -1 = lower
-    ones are; NaN where the value or the contribution is constant), meaning, group.
+    ones are; NaN where the value or the contribution is constant, and for categories), meaning, group.
 
     >>> table = pd.DataFrame({"a": [1.0, -1.0], "b": [0.0, 0.5], "base": [-3.0, -3.0]})
     >>> words = pd.DataFrame({"column": ["a", "b"], "group": "g", "meaning": "", "template": "", "kind": "number"})
@@ -80,7 +86,10 @@ def importance(contributions: pd.DataFrame, X: pd.DataFrame, describe: pd.DataFr
     moved, values, words = _aligned(contributions, X, describe)
     mean_abs = moved.abs().mean()
     whole = float(mean_abs.sum())
-    direction = [_rank_correlation(values[name], moved[name]) for name in moved.columns]
+    direction = [
+        float("nan") if kind in NAMES else _rank_correlation(values[name], moved[name])
+        for name, kind in zip(moved.columns, words["kind"])
+    ]
     table = pd.DataFrame(
         {
             "feature": moved.columns,
@@ -116,7 +125,7 @@ def dependence(
     Parameters
     ----------
     contributions, X : as in `importance`.
-    features : which ones; default: the `top` largest by mean absolute contribution.
+    features : which ones, all numbers; default: the `top` largest of these by mean absolute contribution.
     max_rows : rows drawn at random (without replacement, by `seed`) for each feature; a missing value stays NaN.
 
     Returns
@@ -128,11 +137,13 @@ def dependence(
     {'feature': ['a', 'a'], 'value': [2.0, 9.0], 'contribution': [-1.0, 1.0]}
     """
     moved, values, _ = _aligned(contributions, X, None)
+    numbers = moved[[name for name in moved.columns if pd.api.types.is_numeric_dtype(values[name].dtype)]]
     if features is None:
-        features = list(moved.abs().mean().sort_values(ascending=False, kind="stable").index[:top])
-    elif absent := [name for name in features if name not in moved.columns]:
+        features = list(numbers.abs().mean().sort_values(ascending=False, kind="stable").index[:top])
+    elif absent := [name for name in features if name not in numbers.columns]:
         raise InputError(
-            f"features: must be among the model's; found {', '.join(absent)}; {did_you_mean(absent[0], moved.columns)}"
+            f"features: must be numbers among the model's; found {', '.join(absent)}; "
+            f"{did_you_mean(absent[0], numbers.columns)}"
         )
     rows = np.arange(len(moved))
     if len(rows) > max_rows:
@@ -143,7 +154,7 @@ def dependence(
         ).sort_values("value", kind="stable")
         for name in features
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["feature", "value", "contribution"])
 
 
 def reasons(
@@ -198,8 +209,8 @@ def _sayer(word: Any, whole_amounts: bool) -> Callable[[float], str]:
     since = word.kind == "days" and word.group in BAD_SIGNS
     only_if_present = word.kind in ("flag", "share") or (word.group in BAD_SIGNS and not since)
 
-    def say(value: float) -> str:
-        if np.isnan(value):
+    def say(value: Any) -> str:
+        if value != value:  # missing, be it a number or text
             meaning = word.meaning.rstrip(".")
             unknown = f"Not known for this payment: {meaning[:1].lower()}{meaning[1:]}"
             return "" if word.kind == "flag" or since else unknown
@@ -289,10 +300,10 @@ def example_alerts(
     chosen += [row for row in firsts if row not in chosen][: n - len(chosen)]
     rows = np.array(sorted(chosen, key=lambda row: (-score[row], row)), dtype="int64")
 
-    shown = X.iloc[rows]
+    shown = model.complete(X.iloc[rows])
     table = contributions(model, shown)
     moved, values, words = _aligned(table, shown, describe)
-    told = reasons(table, shown, describe, whole_amounts=True)
+    told = reasons(table, shown, describe, whole_amounts=True) if model.explains else [[UNEXPLAINED]] * len(shown)
     times = transactions["event_time"].iloc[rows]
     amounts = transactions["amount"].to_numpy(dtype="float64")[rows]
     tier_of, action_of = pd.Series(tiers).astype("str").to_numpy(), pd.Series(actions).astype("str").to_numpy()
@@ -318,9 +329,12 @@ def example_alerts(
 
 
 def _varied(model: FittedModel, X: pd.DataFrame, rows: np.ndarray, describe: pd.DataFrame, wanted: int) -> list[int]:
-    if not len(rows) or not model.features:
+    if not len(rows):
+        return []
+    shown = model.complete(X.iloc[rows])
+    moved, _, words = _aligned(contributions(model, shown), shown, describe)
+    if not len(moved.columns):
         return list(rows[:wanted])
-    moved, _, words = _aligned(contributions(model, X.iloc[rows]), X.iloc[rows], describe)
     leading = words["group"].to_numpy()[moved.to_numpy().argmax(axis=1)]
     new = ~pd.Series(leading).duplicated().to_numpy()
     return [*rows[new], *rows[~new]][:wanted]
@@ -329,12 +343,16 @@ def _varied(model: FittedModel, X: pd.DataFrame, rows: np.ndarray, describe: pd.
 def _largest(moved: pd.Series, values: pd.Series, words: pd.DataFrame, count: int) -> list[dict[str, Any]]:
     rows = []
     for position in np.argsort(-moved.abs().to_numpy(), kind="stable")[:count]:
-        value, kind = float(values.iloc[position]), words["kind"].iloc[position]
+        value, kind = values.iloc[position], words["kind"].iloc[position]
+        if pd.isna(value) or kind == "identifier":
+            value = None
+        elif not isinstance(value, str):
+            value = round(value) if kind in ("amount", "count") else round(float(value), 4)
         rows.append(
             {
                 "feature": str(moved.index[position]),
                 "meaning": str(words["meaning"].iloc[position]),
-                "value": None if np.isnan(value) else round(value) if kind in ("amount", "count") else round(value, 4),
+                "value": value,
                 "contribution": round(float(moved.iloc[position]), 4),
             }
         )
@@ -358,7 +376,7 @@ def shap_explanation(model: FittedModel, X: pd.DataFrame) -> shap.Explanation:
     return shap.Explanation(
         values=table[list(model.features)].to_numpy(),
         base_values=table[BASE].to_numpy(),
-        data=feature_matrix(X, model.features),
+        data=model.matrix(X),
         feature_names=list(model.features),
     )
 
@@ -373,7 +391,12 @@ def _aligned(
             f"contributions: must have the rows of X; found {len(contributions):,} for {len(X):,}; "
             "explain the same rows"
         )
-    values = pd.DataFrame(feature_matrix(X, tuple(features)), columns=features)
+    text = [name for name in features if name in X and not pd.api.types.is_numeric_dtype(X[name].dtype)]
+    numbers = [name for name in features if name not in text]
+    values = pd.DataFrame(feature_matrix(X, tuple(numbers)), columns=numbers)
+    for name in text:
+        values[name] = X[name].astype("str").to_numpy(dtype=object)
+    values = values[features]
     moved = contributions[features].reset_index(drop=True)
     if describe is None:
         return moved, values, pd.DataFrame(index=features)

@@ -1,30 +1,29 @@
-"""What a fitted model is: how it scores and explains a row, and how it is kept in files without pickles.
+"""What a fitted model is: how it scores and explains a row.
 
-Three estimators share one shape: `margin(values)` in log-odds and `contributions(values)` that sum to it. `FittedModel`
-joins one of them with the names of its inputs, a calibrator and the facts of its making; `fraudlab.training`
-makes it.
+All estimators share one shape: `margin(values)` in log-odds and, but for a wrapped one, `contributions(values)` that
+sum to it. `FittedModel` joins one of them with the names of its inputs, a calibrator and the facts of its making;
+`fraudlab.training` makes it, `fraudlab.model_files` keeps it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import xgboost as xgb
 from scipy.special import expit, logit
 
-from fraudlab.config import digest_of
+from fraudlab.anomaly import ANOMALY, Detector, describe_with
+from fraudlab.encodings import Encoder
+from fraudlab.features.words import describe_category
+from fraudlab.forest import Forest
 from fraudlab.schema import InputError, require_columns
 
-FORMAT = 1
+if TYPE_CHECKING:
+    import catboost
+    import lightgbm
 
 
 # -- what goes in ------------------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ def feature_matrix(X: pd.DataFrame, features: tuple[str, ...], *, where: str = "
     if wrong:
         raise InputError(
             f"{where}: columns must be numbers or booleans; found {len(wrong)} other: {', '.join(wrong)}; "
-            "encode them as numbers in the feature set"
+            "encode them as numbers in the feature set, or name them in features.categories"
         )
     values = np.ascontiguousarray(part.to_numpy(dtype="float64", na_value=np.nan))
     infinite = (np.abs(values) > np.finfo(np.float32).max).sum(axis=0)
@@ -59,6 +58,37 @@ def feature_matrix(X: pd.DataFrame, features: tuple[str, ...], *, where: str = "
             "make the feature missing (NaN) where it is undefined"
         )
     return values
+
+
+def known_labels(y: Any, where: str, *, min_positives: int = 1) -> np.ndarray:
+    """Return labels as bool[rows]; refused when one is unknown or a class is lacking.
+
+    >>> known_labels([0, 1], "training").tolist()
+    [False, True]
+    """
+    labels = pd.array(y, dtype="boolean")
+    if unknown := int(labels.isna().sum()):
+        raise InputError(
+            f"{where}: labels must be known; found {unknown:,} unknown of {len(labels):,} rows; "
+            "leave out rows whose is_fraud is missing"
+        )
+    known = labels.to_numpy(dtype=bool)
+    frauds = int(known.sum())
+    if frauds < min_positives or frauds == len(known):
+        raise InputError(
+            f"{where}: must hold at least {min_positives:,} frauds and one genuine row; found {frauds:,} frauds in "
+            f"{len(known):,} rows; lengthen the period or move it"
+        )
+    return known
+
+
+def same_length(values: np.ndarray, known: np.ndarray, where: str) -> None:
+    """Refuse features and labels of different numbers of rows."""
+    if len(values) != len(known):
+        raise InputError(
+            f"{where}: features and labels must have the same rows; found {len(values):,} and {len(known):,}; "
+            "pass both for the same transactions"
+        )
 
 
 # -- estimators: margin(values) in log-odds, contributions(values) that sum to it ---------------------------------
@@ -76,7 +106,13 @@ class Trees:
 
     def contributions(self, values: np.ndarray) -> np.ndarray:
         """Return exact path-dependent Shapley values in log-odds, float64[rows, features + 1]; the last is the base."""
-        data = xgb.DMatrix(values, feature_names=self.booster.feature_names)
+        kinds = self.booster.feature_types
+        data = xgb.DMatrix(
+            values,
+            feature_names=self.booster.feature_names,
+            feature_types=kinds,
+            enable_categorical="c" in (kinds or ()),
+        )
         return self.booster.predict(data, pred_contribs=True).astype("float64")
 
 
@@ -153,7 +189,65 @@ class RuleBaseline:
         return out
 
 
-Estimator = Trees | Logistic | RuleBaseline
+@dataclass(frozen=True, eq=False)
+class LightGbm:
+    """Boosted trees of LightGBM."""
+
+    booster: lightgbm.Booster
+
+    def margin(self, values: np.ndarray) -> np.ndarray:
+        """Return the log-odds, float64[rows]."""
+        return self.booster.predict(values, raw_score=True) if len(values) else np.empty(0)
+
+    def contributions(self, values: np.ndarray) -> np.ndarray:
+        """Return exact path-dependent Shapley values in log-odds, float64[rows, features + 1]; the last is the base."""
+        empty = np.empty((0, values.shape[1] + 1))
+        return self.booster.predict(values, pred_contrib=True) if len(values) else empty
+
+
+@dataclass(frozen=True, eq=False)
+class CatBoost:
+    """Boosted trees of CatBoost, on numbers."""
+
+    model: catboost.CatBoost
+
+    def margin(self, values: np.ndarray) -> np.ndarray:
+        """Return the log-odds, float64[rows]."""
+        return self.model.predict(values, prediction_type="RawFormulaVal") if len(values) else np.empty(0)
+
+    def contributions(self, values: np.ndarray) -> np.ndarray:
+        """Return the library's Shapley values in log-odds, float64[rows, features + 1]; the last is the base."""
+        from catboost import Pool
+
+        if not len(values):
+            return np.empty((0, values.shape[1] + 1))
+        return self.model.get_feature_importance(Pool(values), type="ShapValues")
+
+
+@dataclass(frozen=True, eq=False)
+class Wrapped:
+    """Any fitted classifier with scikit-learn's methods and two classes, the second of which is fraud.
+
+    `columns` names the inputs where the classifier was fitted on a table and looks for them by name. It has no
+    `contributions`: what moves an unknown model's score cannot be read from it.
+    """
+
+    classifier: Any
+    columns: tuple[str, ...] | None = None
+
+    def margin(self, values: np.ndarray) -> np.ndarray:
+        """Return float64[rows]: the log-odds of `predict_proba` or, where that is lacking, `decision_function`."""
+        if not len(values):
+            return np.empty(0)
+        rows = values if self.columns is None else pd.DataFrame(values, columns=list(self.columns))
+        if hasattr(self.classifier, "predict_proba"):
+            return log_odds(self.classifier.predict_proba(rows)[:, 1])
+        return np.asarray(self.classifier.decision_function(rows), dtype="float64")
+
+
+Estimator = Trees | Logistic | RuleBaseline | Forest | LightGbm | CatBoost | Wrapped | Detector
+LIBRARIES = {LightGbm: "lightgbm", CatBoost: "catboost", Wrapped: "skops"}
+"""What must be installed to read one of these from its file, beside what all need."""
 
 
 # -- calibration: score -> risk, monotone, inside (0, 1) -----------------------------------------------------------
@@ -187,8 +281,23 @@ class SigmoidCalibrator:
         return _guard(expit(self.slope * log_odds(score) + self.intercept), self.rows)
 
 
-Calibrator = IsotonicCalibrator | SigmoidCalibrator
-CALIBRATORS = {"isotonic": IsotonicCalibrator, "sigmoid": SigmoidCalibrator}
+@dataclass(frozen=True)
+class BetaCalibrator:
+    """The beta curve: log-odds of the risk are a ln(score) - b ln(1 - score) + c, with a and b never negative."""
+
+    a: float
+    b: float
+    c: float
+    rows: int
+    frauds: int
+
+    def apply(self, score: Any) -> np.ndarray:
+        """Return the risk for each score, float64[n], within [1/(rows + 2), 1 - 1/(rows + 2)]."""
+        return _guard(expit(beta_terms(score) @ (self.a, self.b) + self.c), self.rows)
+
+
+Calibrator = IsotonicCalibrator | SigmoidCalibrator | BetaCalibrator
+CALIBRATORS = {"isotonic": IsotonicCalibrator, "sigmoid": SigmoidCalibrator, "beta": BetaCalibrator}
 
 
 def _guard(risk: np.ndarray, rows: int) -> np.ndarray:
@@ -197,7 +306,17 @@ def _guard(risk: np.ndarray, rows: int) -> np.ndarray:
 
 
 def log_odds(score: Any) -> np.ndarray:
-    return logit(np.clip(np.asarray(score, dtype="float64"), 1e-12, 1 - 1e-12))
+    return logit(_inside(score))
+
+
+def beta_terms(score: Any) -> np.ndarray:
+    """Return ln(score) and -ln(1 - score), float64[n, 2]; both rise with the score."""
+    inside = _inside(score)
+    return np.column_stack([np.log(inside), -np.log1p(-inside)])
+
+
+def _inside(score: Any) -> np.ndarray:
+    return np.clip(np.asarray(score, dtype="float64"), 1e-12, 1 - 1e-12)
 
 
 # -- a fitted model ------------------------------------------------------------------------------------------------
@@ -208,7 +327,9 @@ class FittedModel:
     """A model ready to score: its kind, its inputs by name, what was estimated, how it came about.
 
     `valid_score` holds the scores of the fold's validation rows by the model as it was before the refit: the only
-    scores no row of which was trained on, so decision thresholds are chosen on them. It is not saved.
+    scores no row of which was trained on, so decision thresholds are chosen on them. It is not saved. `shift` is added
+    to the log-odds, where training rows were drawn or weighed by class; `encoder` turns categories into numbers.
+    `detector` tells how unusual a payment is; where "anomaly" is among the features, the model takes it as an input.
     """
 
     name: str
@@ -217,10 +338,55 @@ class FittedModel:
     calibrator: Calibrator | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     valid_score: np.ndarray | None = field(default=None, repr=False)
+    shift: float = 0.0
+    encoder: Encoder | None = None
+    detector: Detector | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns a caller must bring: the features but for the one that the model's own detector makes."""
+        return tuple(name for name in self.features if self.detector is None or name != ANOMALY)
+
+    def complete(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return `X` with the column "anomaly" where it is one of the features."""
+        if self.detector is None or ANOMALY not in self.features:
+            return X
+        return X.assign(**{ANOMALY: self.detector.score(feature_matrix(X, self.detector.features))})
+
+    def words(self, describe: pd.DataFrame) -> pd.DataFrame:
+        """Return `FeatureSet.describe()` with rows for the anomaly score and the categories among the features."""
+        if self.inputs != self.features:
+            describe = describe_with(describe)
+        if self.encoder is None:
+            return describe
+        new = [column for column in self.encoder.columns if column not in set(describe["column"])]
+        rows = pd.DataFrame([describe_category(column)._asdict() for column in new], columns=list(describe.columns))
+        return pd.concat([describe, rows.astype("str")], ignore_index=True)
+
+    @property
+    def explains(self) -> bool:
+        """Whether what moved a score can be read from the model; not from a wrapped classifier or a detector."""
+        return hasattr(self.estimator, "contributions")
+
+    def matrix(self, X: pd.DataFrame) -> np.ndarray:
+        """Return the model's inputs as float64[rows, features]; columns are found by name, categories encoded."""
+        X = self.complete(X)
+        return feature_matrix(X if self.encoder is None else self.encoder.encode(X), self.features)
 
     def margin(self, X: pd.DataFrame) -> np.ndarray:
-        """Return log-odds, float64[rows]; columns are found by name (see `feature_matrix` for refusals)."""
-        return self.estimator.margin(feature_matrix(X, self.features))
+        """Return log-odds, float64[rows]; see `feature_matrix` and `Encoder.encode` for refusals."""
+        return self.estimator.margin(self.matrix(X)) + self.shift
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """Return what each feature adds to the log-odds, float64[rows, features + 1]; the last is the base.
+
+        Where `explains` is false the base is all there is, float64[rows, 1].
+        """
+        if not self.explains:
+            return self.margin(X)[:, None]
+        parts = self.estimator.contributions(self.matrix(X))
+        parts[:, -1] += self.shift
+        return parts
 
     def score(self, X: pd.DataFrame) -> np.ndarray:
         """Return the uncalibrated probability (rules: their points squeezed into (0, 1)), float64[rows]."""
@@ -238,139 +404,3 @@ class FittedModel:
                 "fit on a fold with a validation part, or use the score for ranking only"
             )
         return self.calibrator.apply(score)
-
-
-# -- files ---------------------------------------------------------------------------------------------------------
-
-
-def save_model(model: FittedModel, folder: str | Path) -> str:
-    """Write a model as numbers and trees (no pickle) and return the sha-256 of its `model.json`.
-
-    The folder appears complete or not at all: it is written under another name, synced, then renamed. It holds
-    `model.json` (what the model is, with the sha-256 of the other file and of itself) and `trees.ubj` or
-    `estimator.json`. Keep the returned digest elsewhere (an MLflow tag) to notice a deliberate exchange. Equal fits
-    write equal bytes: the fact `seconds`, how long the fit took, is left out.
-
-    Raises
-    ------
-    InputError : the folder exists and is not empty.
-    """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"folder {folder}: must be new or empty; found something there; choose another name")
-    if isinstance(model.estimator, Trees):
-        name, payload = "trees.ubj", bytes(model.estimator.booster.save_raw("ubj"))
-    else:
-        name, payload = "estimator.json", _json(_estimator_to_dict(model.estimator))
-    about = {
-        "format": FORMAT,
-        "name": model.name,
-        "features": list(model.features),
-        "calibrator": _calibrator_to_dict(model.calibrator),
-        "facts": {key: value for key, value in model.facts.items() if key != "seconds"},
-        "files": {name: hashlib.sha256(payload).hexdigest()},
-    }
-    about_bytes = _json(about | {"digest": digest_of(about)})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for file_name, content in ((name, payload), ("model.json", about_bytes)):
-            with open(building / file_name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(building, folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    return hashlib.sha256(about_bytes).hexdigest()
-
-
-def load_model(folder: str | Path, *, digest: str | None = None) -> FittedModel:
-    """Read a saved model after checking every byte of it; its scores are those of the saved one, bit for bit.
-
-    Parameters
-    ----------
-    folder : what `save_model` wrote.
-    digest : the sha-256 that `save_model` returned; given, another `model.json` is refused.
-
-    Raises
-    ------
-    InputError : a file is missing, damaged or unexpected, or the format is another.
-    """
-    folder = Path(folder)
-    about_bytes = _read(folder / "model.json")
-    if digest is not None and hashlib.sha256(about_bytes).hexdigest() != digest:
-        raise _damaged(folder, "model.json is not the one recorded")
-    try:
-        about = json.loads(about_bytes)
-        stated = about.pop("digest")
-        whole = stated == digest_of(about) and _json(about | {"digest": stated}) == about_bytes
-    except (ValueError, KeyError, AttributeError, TypeError):
-        whole = False
-    if not whole:
-        raise _damaged(folder, "model.json is damaged")
-    if about["format"] != FORMAT:
-        raise _damaged(folder, f"its format is {about['format']}, this version reads {FORMAT}")
-    unexpected = sorted({path.name for path in folder.iterdir()} - {"model.json", *about["files"]})
-    if unexpected:
-        raise _damaged(folder, f"unexpected files: {', '.join(unexpected)}")
-    if len(about["files"]) != 1 or not set(about["files"]) <= {"trees.ubj", "estimator.json"}:
-        raise _damaged(folder, "it names other files than a model has")
-    ((name, stated),) = about["files"].items()
-    payload = _read(folder / name)
-    if hashlib.sha256(payload).hexdigest() != stated:
-        raise _damaged(folder, f"{name} is damaged")
-    if name == "trees.ubj":
-        booster = xgb.Booster()
-        booster.load_model(bytearray(payload))
-        estimator: Estimator = Trees(booster)
-    else:
-        estimator = _estimator_from_dict(json.loads(payload))
-    calibrator = _calibrator_from_dict(about["calibrator"])
-    return FittedModel(about["name"], tuple(about["features"]), estimator, calibrator, about["facts"])
-
-
-def _damaged(folder: Path, finding: str) -> InputError:
-    return InputError(
-        f"model in {folder}: must be exactly what was saved; {finding}; restore the folder or train again"
-    )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise _damaged(path.parent, f"{path.name} is missing or unreadable") from None
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, allow_nan=False).encode()
-
-
-def _calibrator_to_dict(calibrator: Calibrator | None) -> dict[str, Any] | None:
-    if calibrator is None:
-        return None
-    method = next(name for name, kind in CALIBRATORS.items() if isinstance(calibrator, kind))
-    return {"method": method} | vars(calibrator)
-
-
-def _calibrator_from_dict(stated: dict[str, Any] | None) -> Calibrator | None:
-    if stated is None:
-        return None
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
-    return CALIBRATORS[values.pop("method")](**values)
-
-
-def _estimator_to_dict(estimator: Logistic | RuleBaseline) -> dict[str, Any]:
-    if isinstance(estimator, RuleBaseline):
-        return {"kind": "rules", "base": estimator.base, "rules": [vars(rule) for rule in estimator.rules]}
-    numbers = vars(estimator).items()
-    return {"kind": "logistic"} | {key: np.asarray(value).tolist() for key, value in numbers}
-
-
-def _estimator_from_dict(stated: dict[str, Any]) -> Logistic | RuleBaseline:
-    if stated.pop("kind") == "rules":
-        return RuleBaseline(tuple(Rule(**rule) for rule in stated["rules"]), stated["base"])
-    arrays = {key: np.asarray(value) if isinstance(value, list) else value for key, value in stated.items()}
-    return Logistic(**arrays | {"indicated": np.asarray(stated["indicated"], dtype="int64")})

@@ -5,22 +5,28 @@ The notebooks call these functions one per cell. Each takes values and returns v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fraudlab import checks, decisions, explain, metrics
-from fraudlab.config import GateConfig, RunConfig, Workspace
+from fraudlab.calibration import calibration_errors
+from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import load_transactions
 from fraudlab.features import FeatureSet
 from fraudlab.features.audit import audit_leakage
-from fraudlab.features.sets import named_set
-from fraudlab.schema import InputError, refuse
+from fraudlab.features.sets import configured_set, named_set
+from fraudlab.privacy.membership import membership_risk
+from fraudlab.schema import refuse, require_columns
 from fraudlab.splits import Fold, temporal_fold
-from fraudlab.training import FittedModel
+from fraudlab.training import FittedModel, RowWeights, fit_models
+
+if TYPE_CHECKING:
+    from fraudlab.tuning import Tuned
 
 # The budgets at which the cost table is drawn, as multiples of the investigators' own.
 BUDGET_STEPS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
@@ -28,12 +34,16 @@ BUDGET_STEPS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What every later step stands on: transactions, their features, the fold, all in the same row order."""
+    """What every later step stands on: transactions, their features, the fold, all in the same row order.
+
+    `left_out` are the features of the named set that the data lack the columns for: feature, lacks.
+    """
 
     transactions: pd.DataFrame
     features: pd.DataFrame
     feature_set: FeatureSet
     fold: Fold
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def labels(self) -> pd.Series:
@@ -69,9 +79,134 @@ def prepare(config: RunConfig, workspace: Workspace) -> Prepared:
     transactions = load_transactions(
         config.dataset.name, purpose=config.purpose, as_of=config.as_of_time, workspace=workspace
     )
-    feature_set = named_set(config.features.set)
+    feature_set, left_out = configured_set(config.features, transactions)
     features = feature_set.compute(transactions)
-    return Prepared(transactions, features, feature_set, temporal_fold(transactions, config.split))
+    if categories := config.features.categories:
+        require_columns(transactions, categories, where="features.categories")
+        features = features.assign(**{name: transactions[name].to_numpy() for name in categories})
+    return Prepared(transactions, features, feature_set, temporal_fold(transactions, config.split), left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A recipe carried out: what was chosen, what was learnt, and the tables that show why.
+
+    `config` holds the settings in use, chosen ones put in; `models` the candidate first; `thresholds` those of the
+    candidate; `tuned` what the search found, None where there was none.
+    """
+
+    config: RunConfig
+    models: dict[str, FittedModel]
+    thresholds: decisions.Thresholds
+    tuned: Tuned | None
+
+    @property
+    def candidate(self) -> FittedModel:
+        """The model that wants the champion's place."""
+        return self.models[self.config.model.kind]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The evidence of a search: trials, trial_scores, selection (see `Tuned`); nothing without one."""
+        if self.tuned is None:
+            return {}
+        return {"trials": self.tuned.trials, "trial_scores": self.tuned.scores, "selection": self.tuned.rules}
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """The settings tried, the best mean first; empty without a search."""
+        table = self.tables.get("trials", pd.DataFrame(columns=["trial", "state", "mean", "chosen"]))
+        return table.sort_values("mean", ascending=False, na_position="last", kind="stable", ignore_index=True)
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        """What each rule chooses and why; empty without a search."""
+        return self.tables.get("selection", pd.DataFrame(columns=["rule", "trial", "mean", "used", "why"]))
+
+    @property
+    def search(self) -> dict[str, Any] | None:
+        """The facts of the search, for the run's record; None without one."""
+        return None if self.tuned is None else self.tuned.facts
+
+
+def fit(
+    config: RunConfig,
+    prepared: Prepared | Workspace,
+    *,
+    storage: Path | None = None,
+    threads: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> Fitted:
+    """Carry a recipe out: check the features, choose the settings, fit, calibrate and set the thresholds.
+
+    Parameters
+    ----------
+    config : the whole recipe. With `tuning.trials` the settings are searched on periods before the test.
+    prepared : what `prepare` made; a workspace prepares it first.
+    storage : a SQLite file that keeps finished trials, so that a search which is cut off goes on where it was.
+    threads : of each fit, 0 for all cores. One thread gives the same bits every time, as do several.
+    say : is told a search's progress in one line; None shows it.
+
+    Returns
+    -------
+    Fitted. The test part is not read.
+
+    Raises
+    ------
+    InputError : a feature tells frauds almost alone and is not confirmed; and as `fit_models`, `tune`, `prepare`.
+    """
+    if isinstance(prepared, Workspace):
+        prepared = prepare(config, prepared)
+    check_features({"alone": checks.CHECKS["FL005"](single_feature_ranking(prepared), config.features.confirmed)})
+    shared: dict[str, Any] = {
+        "categories": config.features.categories,
+        "encoding": config.features.encoding,
+        "threads": threads,
+    }
+    tuned = None
+    if config.tuning.trials:
+        from fraudlab import tuning
+
+        tuned = tuning.tune(
+            prepared.features,
+            prepared.transactions,
+            prepared.fold,
+            config,
+            storage=storage,
+            threads=threads,
+            say=say,
+        )
+        config = config.model_copy(update={"model": tuned.model, "sampling": tuned.sampling})
+    weight = RowWeights(
+        prepared.transactions,
+        prepared.features,
+        config.sampling,
+        as_of=prepared.fold.test_start,
+        model=config.model,
+        seed=config.seed,
+        **shared,
+    )
+    models = fit_models(
+        prepared.features,
+        prepared.labels,
+        prepared.fold,
+        model=config.model,
+        seed=config.seed,
+        describe=prepared.feature_set.describe(),
+        weight=weight,
+        anomaly=config.anomaly,
+        min_positives=config.split.min_positives,
+        **shared,
+    )
+    thresholds = thresholds_from_validation(models[config.model.kind], prepared, config)
+    return Fitted(config, models, thresholds, tuned)
+
+
+def training_headline(fitted: Fitted) -> str:
+    """Say in one line what the candidate learnt from, and which of the settings tried it has."""
+    learnt, search = fitted.candidate.facts, fitted.search
+    said = f"{fitted.candidate.name} learnt from {learnt['rows']:,} payments, {learnt['frauds']:,} of them fraud"
+    return said if search is None else f"{said}; setting {search['trial']} of {search['finished']} tried"
 
 
 def score_part(models: Mapping[str, FittedModel], prepared: Prepared, part: str) -> pd.DataFrame:
@@ -91,25 +226,48 @@ def score_part(models: Mapping[str, FittedModel], prepared: Prepared, part: str)
 def thresholds_from_validation(model: FittedModel, prepared: Prepared, config: RunConfig) -> decisions.Thresholds:
     """Choose the alert thresholds on the validation part, never on the test.
 
-    About `alerts_per_day` cases a day then reach manual review and `step_up_per_day` more a second factor. The scores
+    `decision.rule` sets the review threshold: cases a day, least cost, or a share of the genuine payments. The scores
     are those of the model before its refit, because the refitted one has learnt from these rows; uncalibrated, because
     calibration ties scores and a tie straddling the budget would waste it.
     """
-    part = prepared.rows("valid")["transactions"]
+    transactions = prepared.rows("valid")["transactions"]
     return decisions.choose_thresholds(
         model.valid_score,
-        part["event_time"],
-        part[config.split.entity],
+        transactions["event_time"],
+        transactions[config.split.entity],
         alerts_per_day=config.decision.alerts_per_day,
         step_up_per_day=config.decision.step_up_per_day,
         limit_per_day=config.decision.limit_per_day,
+        review=review_threshold(config.decision.rule, model, prepared, config),
     )
+
+
+def review_threshold(rule: str, model: FittedModel, prepared: Prepared, config: RunConfig) -> float | None:
+    """Return the score from which on a rule of `decision.rule` reviews cases of validation; None for the budget."""
+    part, costs = prepared.rows("valid"), config.decision
+    if rule == "cost":
+        return decisions.least_cost_threshold(
+            part["y"],
+            model.valid_score,
+            part["transactions"]["event_time"],
+            part["transactions"][config.split.entity],
+            part["transactions"]["amount"].to_numpy(),
+            review_cost=costs.review_cost,
+            recovery_rate=costs.recovery_rate,
+            false_alarm_cost=costs.false_alarm_cost,
+        )
+    if rule == "false_positive_rate":
+        return decisions.threshold_at_false_positive_rate(part["y"], model.valid_score, costs.max_false_positive_rate)
+    return None
 
 
 def tiers_on_test(
     prepared: Prepared, score: pd.Series, thresholds: Mapping[str, Any], config: RunConfig
 ) -> pd.DataFrame:
-    """Table what each risk tier held in the test period, with its cases a day beside the planned number."""
+    """Table what each risk tier held in the test period, with its cases a day beside the planned number.
+
+    Only the rule "budget" plans the cases for review; `comparing.threshold_outcomes` says what the others expected.
+    """
     part = prepared.rows("test")
     transactions = part["transactions"]
     tiers = decisions.assign_tiers(score.to_numpy(), decisions.Thresholds.from_dict(dict(thresholds)))
@@ -123,7 +281,7 @@ def tiers_on_test(
     budget = config.decision
     planned = {
         "elevated": budget.step_up_per_day,
-        "high": budget.alerts_per_day - budget.limit_per_day,
+        "high": budget.alerts_per_day - budget.limit_per_day if budget.rule == "budget" else None,
         "severe": budget.limit_per_day,
     }
     return table.assign(planned_per_day=table["tier"].map(planned))
@@ -136,7 +294,8 @@ def performance(
 
     Returns
     -------
-    dict of tidy tables: metrics, daily, roc, pr, calibration, cost (columns as in `fraudlab.metrics`).
+    dict of tidy tables: metrics, daily, roc, pr, calibration, cost (columns as in `fraudlab.metrics`) and
+    calibration_error (as in `fraudlab.calibration`).
     """
     part = prepared.rows("test")
     transactions, y = part["transactions"], part["y"]
@@ -147,7 +306,7 @@ def performance(
     }
     k = config.decision.alerts_per_day
     tables: dict[str, list[pd.DataFrame]] = {
-        name: [] for name in ("metrics", "daily", "roc", "pr", "calibration", "cost")
+        name: [] for name in ("metrics", "daily", "roc", "pr", "calibration", "calibration_error", "cost")
     }
     for name in models:
         score = scores[name].to_numpy()
@@ -164,6 +323,10 @@ def performance(
         if risk is not None:
             tables["calibration"].append(metrics.calibration_table(y, score, model=name, stage="before"))
             tables["calibration"].append(metrics.calibration_table(y, risk, model=name, stage="after"))
+            stages = {"before": score, "after": risk}
+            tables["calibration_error"].append(
+                calibration_errors(y, stages, entity=shared["entity"], model=name, n_boot=n_boot, seed=config.seed)
+            )
         budgets = sorted({max(1, round(k * step)) for step in BUDGET_STEPS})
         tables["cost"].append(
             metrics.cost_table(
@@ -179,70 +342,6 @@ def performance(
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
 
 
-@dataclass(frozen=True)
-class Incumbent:
-    """The champion as the gate sees it: how it does on the candidate's test part, or why that cannot be said."""
-
-    version: str
-    learnt_until: pd.Timestamp | None
-    metrics: pd.DataFrame | None
-    problem: str = ""
-
-
-def promotion_gate(
-    table: pd.DataFrame, candidate: str, champion: Incumbent | None, gate: GateConfig, *, fold: Fold
-) -> list[dict[str, Any]]:
-    """Judge a candidate: each check with what was required, what was found and whether it passed.
-
-    Parameters
-    ----------
-    table : metric table of this run's models on the test part.
-    candidate : its model name in `table`.
-    champion : the present champion on the same rows; None when there is none.
-    gate : the limits.
-    fold : the candidate's; a model that has learnt from older payments than the champion does not replace it, so that
-        a look back (`--as-of`) can be registered but never takes over.
-    """
-
-    def value(table: pd.DataFrame, model: str, metric: str) -> float:
-        row = table[(table["model"] == model) & (table["metric"] == metric) & (table["group"] == "all")]
-        if len(row) != 1:
-            raise InputError(f"gate: the metric table must hold {metric} of {model} once; found {len(row)}")
-        return float(row["value"].iloc[0])
-
-    auc = value(table, candidate, "auc_roc")
-    precision = value(table, candidate, "card_precision_at_k")
-    rules = value(table, "rules", "card_precision_at_k")
-    at_budget = "(precision at the budget)"
-    checks = [
-        _check(
-            "ranks frauds above genuine payments (AUC ROC)", f">= {gate.min_auc_roc:.3f}", auc, auc >= gate.min_auc_roc
-        ),
-        _check(f"finds more victims than the rules alone {at_budget}", f"> {rules:.3f}", precision, precision > rules),
-    ]
-    if champion is None:
-        return checks
-    if champion.metrics is None:
-        why = champion.problem or "it could not be scored"
-        return [*checks, _check("the champion can be compared", "a package that loads", why, False)]
-    if champion.learnt_until is not None:
-        said, until = f"{champion.learnt_until:%Y-%m-%d}", f"{fold.refit_end:%Y-%m-%d}"
-        passed = fold.refit_end >= champion.learnt_until
-        checks.append(_check("has learnt from payments as late as the champion's", f">= {said}", until, passed))
-    seen = champion.learnt_until is not None and champion.learnt_until > fold.test_start
-    which = ", which has learnt from some of these days" if seen else ""
-    least = value(champion.metrics, "champion", "card_precision_at_k") - gate.non_inferiority
-    checks.append(
-        _check(f"not worse than the champion {at_budget}{which}", f">= {least:.3f}", precision, precision >= least)
-    )
-    return checks
-
-
-def _check(check: str, required: str, found: float | str, passed: bool) -> dict[str, Any]:
-    shown = found if isinstance(found, str) else f"{found:.3f}"
-    return {"check": check, "required": required, "found": shown, "passed": bool(passed)}
-
-
 def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
     """Rank every feature by how well it alone orders the frauds of the training part (AUC ROC, whichever direction).
 
@@ -255,7 +354,7 @@ def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
     frauds, genuine = int(y.sum()), int((~y).sum())
     label = prepared.feature_set.describe().set_index("column")["label"]
     rows = []
-    for name in part["features"].columns:
+    for name in prepared.feature_set.columns:
         values = part["features"][name].to_numpy(dtype=float)
         missing = np.isnan(values)
         ranks = rankdata(np.where(missing, -np.inf, values))
@@ -277,19 +376,23 @@ def audit_features(prepared: Prepared, config: RunConfig, *, rows: int = 10_000)
     Returns
     -------
     Finding per name of its evidence: leakage, from the payments before the test; time_consistency and stability, from
-    the part the final model learns from, cut into halves and into weeks.
+    the part the final model learns from, cut into halves and into weeks (halves, where it is a week or less); alone,
+    from that part as a whole.
     """
     before = prepared.transactions["event_time"] < prepared.fold.test_start
     part = prepared.rows("refit")
     moments = part["transactions"]["event_time"]
+    numbers = part["features"][list(prepared.feature_set.columns)]
+    weeks = moments.iloc[-1] - moments.iloc[0] > pd.Timedelta(days=7)
     return {
         "leakage": checks.CHECKS["FL001"](
             prepared.feature_set, prepared.transactions[before], rows=rows, by=config.split.entity, seed=config.seed
         ),
         "time_consistency": checks.CHECKS["FL002"](
-            part["features"], part["y"], moments, entity=part["transactions"][config.split.entity]
+            numbers, part["y"], moments, entity=part["transactions"][config.split.entity]
         ),
-        "stability": checks.CHECKS["FL003"](part["features"], moments, period="7d"),
+        "stability": checks.CHECKS["FL003"](numbers, moments, period="7d" if weeks else 2),
+        "alone": checks.CHECKS["FL005"](single_feature_ranking(prepared), config.features.confirmed),
     }
 
 
@@ -300,10 +403,11 @@ def leakage_table(config: RunConfig, workspace: Workspace, *, cuts: int = 5, row
     ------
     InputError : the data set is not in the vault, a column the features need is missing, an argument is out of range.
     """
-    feature_set = named_set(config.features.set)
+    named_set(config.features.set)  # an unknown name is refused before anything is loaded
     transactions = load_transactions(
         config.dataset.name, purpose=config.purpose, as_of=config.as_of_time, workspace=workspace
     )
+    feature_set, _ = configured_set(config.features, transactions)
     return audit_leakage(feature_set, transactions, cuts=cuts, rows=rows, by=config.split.entity, seed=config.seed)
 
 
@@ -312,12 +416,13 @@ def check_features(findings: Mapping[str, checks.Finding]) -> None:
 
     Raises
     ------
-    InputError : a feature sees the future; one sentence per failed check.
+    InputError : a feature sees the future, or tells frauds almost alone; one sentence per failed check.
     """
+    confirm = "; where one is honest, list it in features.confirmed"
     refuse(
         [
             f"{finding.code} {finding.title.lower()}: {finding.sentence} Nothing was trained; take them out or mend "
-            "them, `fraudlab features audit` says what each one reads"
+            f"them, `fraudlab features audit` says what each one reads{confirm if finding.code == 'FL005' else ''}"
             for finding in findings.values()
             if finding.stops
         ]
@@ -355,7 +460,12 @@ def fold_facts(fold: Fold) -> dict[str, Any]:
     }
 
 
-MODEL_LABELS = {"xgboost": "boosted trees (XGBoost)", "logistic": "logistic regression", "rules": "plain rules"}
+MODEL_LABELS = {
+    "xgboost": "boosted trees (XGBoost)",
+    "logistic": "logistic regression",
+    "rules": "plain rules",
+    "anomaly": "unusual payments, no labels",
+}
 
 
 def labels(models: Mapping[str, FittedModel]) -> dict[str, str]:
@@ -414,7 +524,7 @@ def alert_examples(
         model.risk_of(score),
         tiers,
         decisions.actions_for(tiers),
-        prepared.feature_set.describe(),
+        model.words(prepared.feature_set.describe()),
         n=n,
         seed=config.seed,
     )
@@ -450,7 +560,7 @@ def explained_sample(model: FittedModel, prepared: Prepared, *, seed: int, size:
     """Explain a random sample of the test part, large enough for means, small enough to be quick."""
     where = prepared.fold.test
     chosen = np.sort(np.random.default_rng(seed).choice(where, size=min(size, len(where)), replace=False))
-    features = prepared.features.iloc[chosen].reset_index(drop=True)
+    features = model.complete(prepared.features.iloc[chosen].reset_index(drop=True))
     return ExplainedSample(features, explain.contributions(model, features))
 
 
@@ -461,3 +571,21 @@ def headline(table: pd.DataFrame, config: RunConfig) -> str:
         f"{ours['card_precision_at_k']:.0%} of the {config.decision.alerts_per_day} cases a day are victims; "
         f"AUC {ours['auc_roc']:.3f}, average precision {ours['average_precision']:.3f}"
     )
+
+
+def membership(prepared: Prepared, model: FittedModel) -> pd.DataFrame:
+    """Measure how well a model's scores tell whom it learnt from: those of the training against those of the test.
+
+    The table of `fraudlab.privacy.membership.membership_risk`. The test lies later and leaves known victims out, so a
+    part of what it finds may be change and not memory: it errs on the side of caution. Where the scores are no
+    probabilities, the calibrated risk stands for them; without either the AUC is missing and the note says why.
+    """
+    learnt, other = prepared.rows("refit"), prepared.rows("test")
+    scores = [model.score(part["features"]) for part in (learnt, other)]
+    if not all(((each >= 0) & (each <= 1)).all() for each in scores):
+        if model.calibrator is None:
+            note = "not applicable: the model states no probability"
+            sides = {"members": len(learnt["y"]), "others": len(other["y"])}
+            return pd.DataFrame([{"group": "all", **sides, "auc": np.nan, "note": note}])
+        scores = [model.risk_of(each) for each in scores]
+    return membership_risk(learnt["y"], scores[0], other["y"], scores[1])

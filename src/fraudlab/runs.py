@@ -21,18 +21,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tomli_w
 from pandas.io.formats.style import Styler
 
-from fraudlab import metrics, serving, tracking, training
+from fraudlab import looks, serving, tracking, training
 from fraudlab.config import RunConfig, Workspace, config_digest, load_config, project_root
 from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet
+from fraudlab.gate import Incumbent
 from fraudlab.plots import Picture
 from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
-from fraudlab.recipe import Incumbent, Prepared
+from fraudlab.privacy.disclosure import protected, protected_facts
+from fraudlab.recipe import Prepared
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.training import FittedModel
 
@@ -94,12 +97,16 @@ class Run:
         return self.folder / "package"
 
     def save_json(self, name: str, value: Any) -> None:
-        """Write one JSON file of evidence, whole or not at all."""
-        text = json.dumps(value, indent=2, default=_jsonable, allow_nan=False)
+        """Write one JSON file of evidence as it may leave (`privacy.disclosure`), whole or not at all."""
+        text = json.dumps(protected_facts(name, value), indent=2, default=_jsonable, allow_nan=False)
         write_whole(self.evidence / f"{name}.json", text + "\n")
 
     def save_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        """Write one table of evidence as CSV and return it, so that a cell can show what it saved."""
+        """Write one table of evidence as CSV and return it, so that a cell can show what it saved.
+
+        It is saved and returned as it may leave: small groups joined or hidden (`fraudlab.privacy.disclosure`).
+        """
+        table = protected(name, table, budget=self.config.decision.alerts_per_day)
         write_whole(self.evidence / f"{name}.csv", table.to_csv(index=False))
         return table
 
@@ -152,18 +159,31 @@ class Run:
         return self.folder / "private" / "customers.npy"
 
     def save_models(self, models: Mapping[str, FittedModel], prepared: Prepared) -> None:
-        """Write every fitted model into its own folder, and apart from them which customers they learnt from.
+        """Write every fitted model into its own folder, nothing pickled.
 
-        Boosters are written as .ubj, the rest as JSON, nothing pickled.
+        Apart from them, for this run alone: which customers they learnt from, and their scores on the validation rows,
+        on which thresholds are compared later.
         """
         shutil.rmtree(self.model_folder, ignore_errors=True)
         lineage.keep(self.lineage, prepared.learnt_from)
         for name, model in models.items():
             training.save_model(model, self.model_folder / name)
+        scores = {name: model.valid_score for name, model in models.items() if model.valid_score is not None}
+        temporary = self.valid_scores.with_name(f".{self.valid_scores.name}")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            np.savez(file, **scores)
+        os.replace(temporary, self.valid_scores)
+
+    @property
+    def valid_scores(self) -> Path:
+        """The models' scores on the validation rows, by the models before their refit; goes nowhere else."""
+        return self.folder / "private" / "valid_scores.npz"
 
     def load_models(self) -> dict[str, FittedModel]:
-        """Read the fitted models of this run, candidate first, checked against their digests."""
-        return {row["name"]: training.load_model(self.model_folder / row["name"]) for row in self.load_json("models")}
+        """Read the fitted models of this run with their validation scores, candidate first; digests are checked."""
+        models = {row["name"]: training.load_model(self.model_folder / row["name"]) for row in self.load_json("models")}
+        with np.load(self.valid_scores, allow_pickle=False) as scores:
+            return {name: dataclasses.replace(model, valid_score=scores.get(name)) for name, model in models.items()}
 
     def tracked(self) -> str:
         """Return the MLflow run's id; a launcher has made it, an interactive session makes its own."""
@@ -180,9 +200,45 @@ class Run:
         named = ("config_digest", "data_digest", "code_digest", "git_commit", "lock_digest", "purpose", "as_of")
         return {f"fraudlab.{name}": str(facts[name]) for name in named if facts.get(name)}
 
+    @property
+    def tuning_storage(self) -> Path:
+        """The settings tried so far; outside the run's folder, so that a run begun anew goes on where it was."""
+        return self.workspace.runs / "tuning.db"
+
+    @property
+    def test_looks(self) -> Path:
+        """The log of every look at a test, of all runs of the project."""
+        return self.workspace.runs / "test_looks.jsonl"
+
+    def note_look(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Add a line to the log of looks at the test, and keep as evidence which looks these test days have had.
+
+        `table` is the metric table; the look is that of the candidate.
+        """
+        facts, data = self.load_json("run"), self.load_json("data")
+        test = next(part for part in self.load_json("fold")["parts"] if part["part"] == "test")
+        looks.record(
+            self.test_looks,
+            run=self.folder.name,
+            dataset=data["dataset"],
+            data_digest=data["digest"],
+            config_digest=facts["config_digest"],
+            test_start=test["start"],
+            test_end=test["end"],
+            model=facts["candidate"],
+            result=looks.headline(table, facts["candidate"]),
+        )
+        found = looks.at_period(looks.read(self.test_looks), data["dataset"], test["start"], test["end"])
+        figures = pd.DataFrame(list(found.pop("result")), columns=list(looks.HEADLINE))
+        return self.save_table("test_looks", pd.concat([found, figures], axis=1))
+
     def track_metrics(self, table: pd.DataFrame) -> None:
-        """Log a metric table, and the data it was measured on, to this run in MLflow."""
+        """Log a metric table, the data it was measured on and chosen settings to MLflow; note the look at the test."""
         client, data = tracking.open_store(self.workspace), self.load_json("data")
+        self.note_look(table)
+        if search := self.load_json("run").get("tuned"):
+            chosen = {f"fraudlab.chosen.{key}": str(value) for key, value in search["chosen"].items()}
+            tracking.set_tags(client, self.tracked(), chosen | {"fraudlab.chosen_by": search["rule"]})
         tracking.log_dataset(client, self.tracked(), name=data["dataset"], digest=data["digest"], rows=data["rows"])
         tracking.log_metrics(client, self.tracked(), table)
 
@@ -200,21 +256,10 @@ class Run:
             features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
         except FraudlabError as error:
             return Incumbent(champion["version"], None, None, str(error))
-        part = prepared.rows("test")
         scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)
-        table = metrics.evaluate(
-            part["y"],
-            scored["score"].to_numpy(),
-            event_time=part["transactions"]["event_time"],
-            entity=part["transactions"][self.config.split.entity],
-            amount=part["transactions"]["amount"].to_numpy(),
-            k=self.config.decision.alerts_per_day,
-            model="champion",
-            block="entity",
-            seed=self.config.seed,
-        )
+        scores = scored[["score", "risk"]].rename(columns={"score": "champion", "risk": "champion_risk"})
         until = package.facts.get("learnt_until")
-        return Incumbent(champion["version"], None if until is None else pd.Timestamp(until), table)
+        return Incumbent(champion["version"], None if until is None else pd.Timestamp(until), scores)
 
     def register(self, feature_set: FeatureSet, gate: list[dict[str, Any]]) -> dict[str, Any]:
         """Pack the candidate, register it as challenger and promote it if every check of the gate passed.
@@ -329,7 +374,9 @@ def show(table: pd.DataFrame) -> Styler:
 
 def _erased_meanwhile(due: list[dict[str, Any]], name: str, version: str) -> list[dict[str, Any]]:
     """Return a failed check of the gate where a new version has learnt from customers who are erased by now."""
-    found = [each["customers"] for each in due if (each["name"], each["version"]) == (name, version)]
+    found = [
+        each["customers"] for each in due if (each["name"], each["version"]) == (name, version) and each["customers"]
+    ]
     check = {"check": "has learnt from no customer erased meanwhile", "required": "0", "passed": False}
     return [check | {"found": f"{count:,}"} for count in found]
 

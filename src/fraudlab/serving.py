@@ -23,7 +23,8 @@ import pandas as pd
 from fraudlab import explain
 from fraudlab.config import digest_of
 from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers
-from fraudlab.models import FittedModel, load_model, save_model
+from fraudlab.model_files import load_model, save_model
+from fraudlab.models import FittedModel
 from fraudlab.schema import InputError
 
 FORMAT = 1
@@ -49,7 +50,7 @@ class Package:
     @property
     def features(self) -> tuple[str, ...]:
         """The columns a caller must bring."""
-        return self.model.features
+        return self.model.inputs
 
     def score(self, X: pd.DataFrame, *, reasons: bool = True, threshold: float | None = None) -> pd.DataFrame:
         """Score transactions' features, put them into tiers and say why the risky ones are.
@@ -122,10 +123,11 @@ class Package:
         told: list[list[str]] = [[] for _ in range(len(X))]
         rows = np.flatnonzero(tier.codes > list(TIERS).index("low"))
         if len(rows):
-            alerts = X.iloc[rows]
-            sentences = explain.reasons(
-                explain.contributions(self.model, alerts), alerts, self.describe, top=TOP_REASONS
-            )
+            alerts = self.model.complete(X.iloc[rows])
+            sentences = [[explain.UNEXPLAINED]] * len(rows)
+            if self.model.explains:
+                table = explain.contributions(self.model, alerts)
+                sentences = explain.reasons(table, alerts, self.describe, top=TOP_REASONS)
             for row, said in zip(rows, sentences, strict=True):
                 told[row] = said
         return told
@@ -154,7 +156,7 @@ def save_package(
     folder = Path(folder)
     if folder.exists() and not (folder / ABOUT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"folder {folder.name}: must be new or a package; found something else; choose another name")
-    words = describe.set_index("column", drop=False)
+    words = model.words(describe).set_index("column", drop=False)
     if absent := [name for name in model.features if name not in words.index]:
         raise InputError(
             f"describe: must have a row for each feature; found none for {', '.join(absent)}; "

@@ -1,40 +1,40 @@
 """Fit a fraud model and its baselines on one temporal fold and calibrate them.
 
-Boosted trees (the candidate), a logistic regression and a rule baseline that a person can read aloud. Everything
-estimated (trees, medians, scales, quantiles, points) comes from the training rows; validation rows only stop the
-boosting and calibrate.
+Any kind of model (boosted trees, `fraudlab.boosting`; others, `fraudlab.estimators`), beside it a logistic regression
+and a rule baseline that a person can read aloud. Everything estimated (trees, medians, scales, quantiles, points) comes
+from the training rows; validation rows only stop the boosting and calibrate.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
-from scipy.special import logit
 
-from fraudlab.config import ModelConfig
+from fraudlab.anomaly import ANOMALY, Detector, fit_detector
+from fraudlab.boosting import boost, tree_data
+from fraudlab.calibration import fit_calibrator
+from fraudlab.config import AnomalyConfig, ModelConfig, SamplingConfig
+from fraudlab.encodings import Encoder, Method, fit_encoder
+from fraudlab.model_files import load_model, save_model
 from fraudlab.models import (
-    CALIBRATORS,
     Calibrator,
+    Estimator,
     FittedModel,
-    IsotonicCalibrator,
     Logistic,
-    Rule,
-    RuleBaseline,
-    SigmoidCalibrator,
-    Trees,
     feature_matrix,
-    load_model,
-    log_odds,
-    save_model,
+    known_labels,
+    same_length,
     with_indicators,
 )
-from fraudlab.schema import InputError, did_you_mean
+from fraudlab.rules import fit_rules
+from fraudlab.schema import InputError
+from fraudlab.validation import MIN_VALID_FRAUDS
+from fraudlab.weights import held_out_scores, prior_shift, training_weights
 
 if TYPE_CHECKING:
     from fraudlab.splits import Fold
@@ -51,83 +51,13 @@ __all__ = [
     "save_model",
 ]
 
-MIN_VALID_FRAUDS = 10
-RULE_KINDS = ("ratio", "count", "speed", "flag", "share", "amount")
-RULE_QUANTILES = (0.95, 0.99, 0.999)
-MAX_RULES, MAX_RULES_PER_GROUP, MIN_FRAUDS_PER_RULE = 10, 2, 3
+NO_ANOMALY = AnomalyConfig()
 
+BOOSTED = ("xgboost", "lightgbm", "catboost")
+"""The kinds that a validation period can stop."""
 
-def _labels(y: Any, where: str, *, min_positives: int = 1) -> np.ndarray:
-    labels = pd.array(y, dtype="boolean")
-    if unknown := int(labels.isna().sum()):
-        raise InputError(
-            f"{where}: labels must be known; found {unknown:,} unknown of {len(labels):,} rows; "
-            "leave out rows whose is_fraud is missing"
-        )
-    known = labels.to_numpy(dtype=bool)
-    frauds = int(known.sum())
-    if frauds < min_positives or frauds == len(known):
-        raise InputError(
-            f"{where}: must hold at least {min_positives:,} frauds and one genuine row; found {frauds:,} frauds in "
-            f"{len(known):,} rows; lengthen the period or move it"
-        )
-    return known
-
-
-def fit_calibrator(score: Any, y: Any, method: Literal["isotonic", "sigmoid"] = "isotonic") -> Calibrator:
-    """Learn how often a score means fraud, from rows the model has not been fitted on.
-
-    Parameters
-    ----------
-    score : float[n], the model's probability or rule score in [0, 1].
-    y : bool[n], known labels with both classes.
-    method : "isotonic" follows the data (needs some hundred frauds to be smooth); "sigmoid" has two parameters.
-
-    Returns
-    -------
-    A frozen calibrator. Its risk never falls when the score rises, and lies in [1/(n+2), 1-1/(n+2)].
-
-    Raises
-    ------
-    InputError : unknown method, unknown labels, one class only, a score outside [0, 1], unequal lengths.
-
-    References
-    ----------
-    Zadrozny and Elkan (2002), doi:10.1145/775047.775151; Platt (1999), with his smoothed targets.
-
-    >>> curve = fit_calibrator([0.1, 0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 0, 1, 1, 1])
-    >>> curve.apply([0.0, 0.1, 0.5, 0.9]).tolist()
-    [0.25, 0.25, 0.625, 0.875]
-    """
-    if method not in CALIBRATORS:
-        raise InputError(f"method: must be one of {', '.join(CALIBRATORS)}; found '{method}'; choose one of them")
-    known = _labels(y, "calibration")
-    score = np.asarray(score, dtype="float64")
-    outside = int((~((score >= 0) & (score <= 1))).sum())
-    if score.shape != known.shape or outside:
-        raise InputError(
-            f"calibration: needs one score in [0, 1] for each label; found {len(score):,} scores, {outside:,} of them "
-            f"outside, for {len(known):,} labels; pass the model's score of these rows"
-        )
-    size = {"rows": len(known), "frauds": int(known.sum())}
-    if method == "isotonic":
-        from sklearn.isotonic import IsotonicRegression
-
-        fitted = IsotonicRegression(out_of_bounds="clip").fit(score, known)
-        return IsotonicCalibrator(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()), **size)
-    from sklearn.linear_model import LogisticRegression
-
-    # Platt's targets (frauds + 1) / (frauds + 2) and 1 / (genuine + 2), as a weighted copy of every row in each class.
-    frauds, genuine = size["frauds"], size["rows"] - size["frauds"]
-    target = np.where(known, (frauds + 1) / (frauds + 2), 1 / (genuine + 2))
-    odds = log_odds(score)
-    curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
-        np.tile(odds, 2)[:, None], np.repeat([1, 0], len(odds)), sample_weight=np.concatenate([target, 1 - target])
-    )
-    slope, intercept = float(curve.coef_[0, 0]), float(curve.intercept_[0])
-    if slope < 0:  # a score that points the wrong way says nothing: everyone gets the base rate
-        slope, intercept = 0.0, float(logit(target.mean()))
-    return SigmoidCalibrator(slope, intercept, **size)
+NATIVE = ("xgboost", "lightgbm")
+"""The kinds that split categories as sets; others get their share of frauds instead of codes."""
 
 
 # -- fitting -------------------------------------------------------------------------------------------------------
@@ -139,17 +69,29 @@ def fit_estimator(
     *,
     model: ModelConfig,
     seed: int,
+    weight: np.ndarray | None = None,
+    shift: float = 0.0,
+    genuine_per_fraud: float | None = None,
+    categories: Sequence[str] = (),
+    encoding: Method = "native",
+    anomaly: AnomalyConfig = NO_ANOMALY,
     X_valid: pd.DataFrame | None = None,
     y_valid: Any = None,
     threads: int = 0,
 ) -> FittedModel:
-    """Fit trees or a logistic regression on training rows; no calibration yet.
+    """Fit one model on training rows, of the kind that `model.kind` names; no calibration yet.
 
     Parameters
     ----------
     X, y : training features (numbers, NaN = missing) and known labels of the same rows.
     model : the settings; `model.kind` says which model.
     seed : for row and column sampling. Same rows, settings and seed give the same bits, whatever `threads` is.
+    weight : float[n], how much each row counts, finite and >= 0; None counts all alike. A row of weight 0 is not there.
+    shift : added to the log-odds, where `weight` moved them (see `weights.prior_shift`).
+    genuine_per_fraud : in a bag of "balanced_bagging"; other kinds draw by weights of 0.
+    categories, encoding : columns of `X` that hold categories, and how they become numbers (see `fit_encoder`); kinds
+        other than "xgboost" and "lightgbm" do not split on sets, so that "native" means "target" for them.
+    anomaly : whether a detector is fitted on these rows without their labels, and whether its score is one more input.
     X_valid, y_valid : a later period that stops the boosting when average precision no longer rises; the trees after
         the best round are cut off. Without it, or with `early_stopping_rounds = 0`, all trees are kept.
     threads : threads for boosting; 0 uses all cores. Use 1 for several small fits at once.
@@ -160,86 +102,176 @@ def fit_estimator(
 
     Raises
     ------
-    InputError : bad features (see `feature_matrix`), unknown labels, one class only.
+    InputError : bad features (see `feature_matrix`), unknown labels, one class only, bad weights, a setting that the
+        kind of model cannot keep, such as monotone constraints of a logistic regression.
 
     >>> X = pd.DataFrame({"amount": [10.0, 12.0, 11.0, 900.0]})
     >>> model = fit_estimator(X, [0, 0, 0, 1], model=ModelConfig(kind="logistic"), seed=0)
     >>> int(model.score(X).argmax())
     3
     """
-    features = tuple(str(name) for name in X.columns)
-    values, known = feature_matrix(X, features, where="training"), _labels(y, "training")
-    _same_length(values, known, "training")
     began = time.perf_counter()
-    if model.kind == "xgboost":
-        valid = None
-        if X_valid is not None and model.early_stopping_rounds:
-            valid = feature_matrix(X_valid, features, where="validation"), _labels(y_valid, "validation")
-            _same_length(*valid, "validation")
-        estimator, found = _fit_trees(values, known, features, model, seed, valid, threads)
-    else:
-        estimator, found = _fit_logistic(values, known)
-    facts = {"rows": len(known), "frauds": int(known.sum()), "features": len(features), "seed": seed} | found
-    return FittedModel(
-        model.kind, features, estimator, facts=facts | {"seconds": round(time.perf_counter() - began, 3)}
+    known = known_labels(y, "training")
+    inputs, values = learn_inputs(
+        X, known, kind=model.kind, seed=seed, categories=categories, encoding=encoding, anomaly=anomaly
     )
+    features, encoder, detector = inputs
+    same_length(values, known, "training")
+    if weight is not None:
+        values, known, weight = _weighed(values, known, weight)
+    native, valid = encoder.native if encoder else (), None
+    if X_valid is not None and model.kind in BOOSTED and model.early_stopping_rounds:
+        rows, labels = input_matrix(inputs, X_valid, "validation"), known_labels(y_valid, "validation")
+        same_length(rows, labels, "validation")
+        valid = rows, labels
+    estimator, found = fit_values(
+        values,
+        known,
+        features,
+        model=model,
+        seed=seed,
+        weight=weight,
+        categories=native,
+        genuine_per_fraud=genuine_per_fraud,
+        valid=valid,
+        threads=threads,
+    )
+    facts = {"rows": len(known), "frauds": int(known.sum()), "features": len(features), "seed": seed} | found
+    facts["seconds"] = round(time.perf_counter() - began, 3)
+    if detector is not None:
+        facts["anomaly"] = anomaly.model_dump()
+    return FittedModel(model.kind, features, estimator, facts=facts, shift=shift, encoder=encoder, detector=detector)
 
 
-def _same_length(values: np.ndarray, known: np.ndarray, where: str) -> None:
-    if len(values) != len(known):
-        raise InputError(
-            f"{where}: features and labels must have the same rows; found {len(values):,} and {len(known):,}; "
-            "pass both for the same transactions"
-        )
+Inputs = tuple[tuple[str, ...], Encoder | None, Detector | None]
+"""What a model reads: the names in their order, what turns categories into numbers, what tells the unusual."""
 
 
-def _fit_trees(
+def learn_inputs(
+    X: pd.DataFrame,
+    known: np.ndarray,
+    *,
+    kind: str,
+    seed: int,
+    categories: Sequence[str] = (),
+    encoding: Method = "native",
+    anomaly: AnomalyConfig = NO_ANOMALY,
+) -> tuple[Inputs, np.ndarray]:
+    """Learn from training rows how columns become inputs; returns that, and these rows as float64[rows, inputs].
+
+    Parameters are those of `fit_estimator`; `kind` is that of the model. The training rows' own numbers of a "target"
+    encoding come from the other stretches of time, so that later rows go through `input_matrix` and these do not.
+    """
+    features, encoder = tuple(str(name) for name in X.columns), None
+    detector = _detector(X, categories, anomaly, seed)
+    if detector is not None and anomaly.as_input:
+        features, X = (*features, ANOMALY), _with_score(X, detector)
+    if categories:
+        method: Method = "target" if encoding == "native" and kind not in NATIVE else encoding
+        encoder, X = fit_encoder(X, known, categories, method)
+    return (features, encoder, detector), feature_matrix(X, features, where="training")
+
+
+def input_matrix(inputs: Inputs, X: pd.DataFrame, where: str) -> np.ndarray:
+    """Return rows that were not learnt from as float64[rows, inputs]."""
+    features, encoder, detector = inputs
+    if detector is not None and ANOMALY in features:
+        X = _with_score(X, detector)
+    return feature_matrix(X if encoder is None else encoder.encode(X), features, where=where)
+
+
+def _detector(X: pd.DataFrame, categories: Sequence[str], anomaly: AnomalyConfig, seed: int) -> Detector | None:
+    if anomaly.kind == "none":
+        return None
+    if ANOMALY in X.columns:
+        raise InputError(f"features: no column may be named '{ANOMALY}' where [anomaly] makes one; found it; rename it")
+    numbers = tuple(str(name) for name in X.columns if name not in set(categories))
+    return fit_detector(feature_matrix(X, numbers, where="training"), numbers, anomaly.kind, seed=seed)
+
+
+def _with_score(X: pd.DataFrame, detector: Detector) -> pd.DataFrame:
+    return X.assign(**{ANOMALY: detector.score(feature_matrix(X, detector.features))})
+
+
+def _fit_anomaly(
+    X: pd.DataFrame, known: np.ndarray, anomaly: AnomalyConfig, seed: int, categories: Sequence[str]
+) -> FittedModel:
+    """Fit a detector as a reference model; the labels are counted for its facts, not learnt from."""
+    began = time.perf_counter()
+    detector = _detector(X, categories, anomaly, seed)
+    facts = {"rows": len(known), "frauds": int(known.sum()), "features": len(detector.features), "seed": seed}
+    facts |= {"params": {"kind": detector.kind}, "seconds": round(time.perf_counter() - began, 3)}
+    return FittedModel(ANOMALY, detector.features, detector, facts=facts)
+
+
+def fit_values(
     values: np.ndarray,
     known: np.ndarray,
-    features: tuple[str, ...],
+    features: Sequence[str],
+    *,
     model: ModelConfig,
     seed: int,
-    valid: tuple[np.ndarray, np.ndarray] | None,
-    threads: int,
-) -> tuple[Trees, dict[str, Any]]:
-    params: dict[str, Any] = {
-        "objective": "binary:logistic",
-        "eval_metric": ["logloss", "aucpr"],  # early stopping follows the last one
-        "tree_method": model.tree_method,
-        "base_score": model.base_score,
-        "learning_rate": model.learning_rate,
-        "max_depth": model.max_depth,
-        "min_child_weight": model.min_child_weight,
-        "subsample": model.subsample,
-        "colsample_bytree": model.colsample_bytree,
-        "reg_lambda": model.reg_lambda,
-        "seed": seed,
-    }
-    if model.tree_method == "hist":
-        params["max_bin"] = model.max_bin
+    weight: np.ndarray | None = None,
+    categories: Sequence[str] = (),
+    genuine_per_fraud: float | None = None,
+    valid: tuple[np.ndarray, np.ndarray] | None = None,
+    threads: int = 0,
+) -> tuple[Estimator, dict[str, Any]]:
+    """Fit what `model.kind` names on plain arrays; returns the estimator and the facts of its making.
 
-    def matrix(rows: np.ndarray, labels: np.ndarray) -> xgb.DMatrix:
-        return xgb.DMatrix(rows, labels, feature_names=list(features), nthread=threads or -1)
+    Parameters
+    ----------
+    values, known, weight : float[n, features] as of `feature_matrix`, bool[n], and float[n] > 0 or None.
+    categories : features whose values are codes, which only the kinds of `NATIVE` can read.
+    valid : values and labels that stop the boosting.
+    model, seed, genuine_per_fraud, threads : as in `fit_estimator`.
+    """
+    if model.kind == "xgboost":
+        layout: dict[str, Any] = {"model": model, "categories": categories, "threads": threads}
+        data = tree_data(values, known, features, weight=weight, **layout)
+        stopping = None if valid is None else tree_data(*valid, features, reference=data, **layout)
+        return boost(data, model, seed, valid=stopping, threads=threads)
+    if model.kind == "logistic":
+        if model.monotone:
+            raise InputError(
+                "model.monotone: a logistic regression keeps no constraints; found "
+                f"{len(model.monotone)}, such as '{min(model.monotone)}'; choose kind xgboost or leave them out"
+            )
+        return _fit_logistic(values, known, weight)
+    from fraudlab import estimators
 
-    stop = xgb.callback.EarlyStopping(rounds=model.early_stopping_rounds, save_best=True) if valid else None
-    booster = xgb.train(
-        params | {"nthread": threads},
-        matrix(values, known),
-        num_boost_round=model.n_estimators,
-        evals=[(matrix(*valid), "validation")] if valid else [],
-        callbacks=[stop] if stop else [],
-        verbose_eval=False,
+    return estimators.fit(
+        model.kind,
+        values,
+        known,
+        weight,
+        model,
+        seed,
+        threads,
+        features=features,
+        categories=categories,
+        valid=valid,
+        genuine_per_fraud=genuine_per_fraud,
     )
-    found = {
-        "trees": booster.num_boosted_rounds(),
-        "best_iteration": booster.best_iteration if stop else None,
-        "best_aucpr": round(booster.best_score, 6) if stop else None,
-        "params": params,
-    }
-    return Trees(booster), found
 
 
-def _fit_logistic(values: np.ndarray, known: np.ndarray) -> tuple[Logistic, dict[str, Any]]:
+def _weighed(values: np.ndarray, known: np.ndarray, weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Check the rows' weights and leave out the rows that weigh nothing."""
+    weight = np.asarray(weight, dtype="float64")
+    wrong = int((~(np.isfinite(weight) & (weight >= 0))).sum())
+    if weight.shape != known.shape or wrong:
+        raise InputError(
+            f"weight: needs one finite number >= 0 for each training row; found {weight.size:,} numbers, {wrong:,} of "
+            f"them others, for {len(known):,} rows; correct [sampling] or what made the weights"
+        )
+    there = weight > 0
+    if not there.all():
+        values, known, weight = values[there], known[there], weight[there]
+        known_labels(known, "training, without the rows of weight 0")
+    return values, known, weight
+
+
+def _fit_logistic(values: np.ndarray, known: np.ndarray, weight: np.ndarray | None) -> tuple[Logistic, dict[str, Any]]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -250,103 +282,90 @@ def _fit_logistic(values: np.ndarray, known: np.ndarray) -> tuple[Logistic, dict
     median[filled] = np.nanmedian(values[:, filled], axis=0)
     scaler = StandardScaler()
     inputs = scaler.fit_transform(with_indicators(values, median, indicated))
-    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(inputs, known)
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(inputs, known, sample_weight=weight)
     estimator = Logistic(median, indicated, scaler.mean_, scaler.scale_, fitted.coef_[0], float(fitted.intercept_[0]))
     params = {"C": 1.0, "missing_indicators": len(indicated), "iterations": int(fitted.n_iter_[0])}
     return estimator, {"params": params}
 
 
-def fit_rules(X: pd.DataFrame, y: Any, *, describe: pd.DataFrame | None = None) -> FittedModel:
-    """Make a rule baseline that a person can read: at most ten "feature above threshold" rules with points.
-
-    Each candidate rule says that a feature exceeds a high quantile (95, 99 or 99.9 %) of the genuine training rows,
-    or that a flag is set. Its points are the smoothed log odds ratio of fraud with and without it,
-    ln[(f + ½)(G - g + ½) / ((F - f + ½)(g + ½))], with f of F frauds and g of G genuine rows firing. Rules are taken by
-    f x points, one a column and two a feature group at most, only if at least three frauds fire and the points exceed
-    twice their standard error. Points of rules that say the same add up, so the score ranks but is no probability
-    before calibration.
-
-    Parameters
-    ----------
-    X, y : training features and known labels.
-    describe : `FeatureSet.describe()`; features of other kinds than ratio, count, speed, flag, share and amount are
-        left out. None takes every column, each as its own group.
-
-    Raises
-    ------
-    InputError : bad features or labels, as in `fit_estimator`; `describe` without one of the columns.
-
-    References
-    ----------
-    Woolf (1955), doi:10.1111/j.1469-1809.1955.tb01348.x, with half a row added to each cell.
-
-    >>> X = pd.DataFrame({"amount": [5.0] * 97 + [6.0, 80.0, 90.0, 70.0]})
-    >>> print(*fit_rules(X, [0] * 98 + [1] * 3).estimator.rules)
-    amount > 5 (+6.12)
-    """
-    began = time.perf_counter()
-    names = tuple(str(name) for name in X.columns)
-    values, known = feature_matrix(X, names, where="training"), _labels(y, "training")
-    _same_length(values, known, "training")
-    if describe is None:
-        kinds, groups = dict.fromkeys(names, "count"), {name: name for name in names}
-    else:
-        table = describe.set_index("column")
-        if absent := [name for name in names if name not in table.index]:
-            raise InputError(
-                f"describe: must have a row for each feature; found none for {', '.join(absent)}; "
-                f"{did_you_mean(absent[0], table.index)}"
-            )
-        kinds, groups = table["kind"].to_dict(), table["group"].to_dict()
-    candidates = [
-        rule
-        for position, name in enumerate(names)
-        if kinds[name] in RULE_KINDS and (rule := _best_rule(name, kinds[name], values[:, position], known))
-    ]
-    candidates.sort(key=lambda rule: (-rule.frauds * rule.weight, rule.column))
-    chosen: list[Rule] = []
-    for rule in candidates:
-        same_group = sum(groups[other.column] == groups[rule.column] for other in chosen)
-        if len(chosen) < MAX_RULES and same_group < MAX_RULES_PER_GROUP:
-            chosen.append(rule)
-    frauds = int(known.sum())
-    facts = {
-        "rows": len(known),
-        "frauds": frauds,
-        "features": len(chosen),
-        "params": {"rules": [str(rule) for rule in chosen]},
-        "seconds": round(time.perf_counter() - began, 3),
-    }
-    base = float(np.log((frauds + 0.5) / (len(known) - frauds + 0.5)))
-    return FittedModel("rules", tuple(rule.column for rule in chosen), RuleBaseline(tuple(chosen), base), facts=facts)
-
-
-def _best_rule(column: str, kind: str, values: np.ndarray, known: np.ndarray) -> Rule | None:
-    genuine = values[~known]
-    genuine = genuine[~np.isnan(genuine)]
-    if kind == "flag":
-        options: list[tuple[Literal[">", ">="], float, float | None]] = [(">=", 1.0, None)]
-    elif len(genuine):
-        options = [(">", float(np.quantile(genuine, share)), share) for share in RULE_QUANTILES]
-    else:
-        options = []
-    best = None
-    for comparison, threshold, share in options:
-        fired = values > threshold if comparison == ">" else values >= threshold
-        f, g = int((fired & known).sum()), int((fired & ~known).sum())
-        cells = np.array([f, int((~known).sum()) - g, int(known.sum()) - f, g]) + 0.5
-        weight = float(np.log(cells[0] * cells[1] / (cells[2] * cells[3])))
-        clear = weight > 2 * np.sqrt((1 / cells).sum())  # Woolf's standard error
-        if f >= MIN_FRAUDS_PER_RULE and clear and (best is None or f * weight > best.frauds * best.weight):
-            best = Rule(column, comparison, threshold, share, weight, f, g)
-    return best
-
-
 # -- on a fold -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class RowWeights:
+    """How much the rows of any part of a fold count, as `[sampling]` says; made once a fold.
+
+    Attributes
+    ----------
+    transactions, X : all rows, in one order: event_time, label_time, amount, is_fraud; and their features.
+    sampling, model, seed : settings; the model is what scores the rows for "positive_unlabelled".
+    as_of : when the labels were known: the fold's `test_start`.
+    categories, encoding, threads : as in `fit_estimator`.
+    """
+
+    transactions: pd.DataFrame
+    X: pd.DataFrame
+    sampling: SamplingConfig
+    as_of: pd.Timestamp
+    model: ModelConfig
+    seed: int
+    categories: Sequence[str] = ()
+    encoding: Method = "native"
+    threads: int = 0
+
+    def of(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return what `fit_estimator` takes of it for the rows at these positions: weight, shift, genuine_per_fraud."""
+        sampling, bag = self.sampling, None
+        if self.model.kind == "balanced_bagging":  # it draws for every tree anew
+            bag, sampling = sampling.genuine_per_fraud, sampling.model_copy(update={"genuine_per_fraud": None})
+        if sampling == SamplingConfig():
+            return {"weight": None, "shift": 0.0, "genuine_per_fraud": bag}
+        part = self.transactions.iloc[rows]
+        y = part["is_fraud"]
+        score = None
+        if sampling.labels == "positive_unlabelled":
+            fraud = known_labels(y, "sampling.labels")
+
+            def fit_and_score(learn: np.ndarray, at: np.ndarray) -> np.ndarray:
+                plain = self.model.model_copy(update={"early_stopping_rounds": 0, "members": 1})
+                model = fit_estimator(
+                    self.X.iloc[rows[learn]],
+                    fraud[learn],
+                    model=plain,
+                    seed=self.seed,
+                    categories=self.categories,
+                    encoding=self.encoding,
+                    threads=self.threads,
+                )
+                return model.score(self.X.iloc[rows[at]])
+
+            score = held_out_scores(fraud, fit_and_score)
+        weight = training_weights(
+            y,
+            event_time=part["event_time"],
+            label_time=part["label_time"],
+            amount=part["amount"],
+            as_of=self.as_of,
+            sampling=sampling,
+            seed=self.seed,
+            score=score,
+        )
+        return {"weight": weight, "shift": prior_shift(y, sampling), "genuine_per_fraud": bag}
+
+
 def fit_fold(
-    X: pd.DataFrame, y: Any, fold: Fold, *, model: ModelConfig, seed: int, min_positives: int = 20, threads: int = 0
+    X: pd.DataFrame,
+    y: Any,
+    fold: Fold,
+    *,
+    model: ModelConfig,
+    seed: int,
+    weight: np.ndarray | RowWeights | None = None,
+    categories: Sequence[str] = (),
+    encoding: Method = "native",
+    anomaly: AnomalyConfig = NO_ANOMALY,
+    min_positives: int = 20,
+    threads: int = 0,
 ) -> FittedModel:
     """Fit on the fold's training rows, stop and calibrate on its validation rows, fit again on the latest rows.
 
@@ -357,7 +376,9 @@ def fit_fold(
     fold : its `train`, `valid` and `refit` rows must have known labels. Without validation rows all trees are kept and
         there is no calibrator. Where `refit` differs from `train`, the model is fitted again on `refit` with the
         number of trees found; the calibrator stays the one learned before, as it needs rows the model has not seen.
-    model, seed, threads : as in `fit_estimator`.
+    model, seed, categories, encoding, anomaly, threads : as in `fit_estimator`.
+    weight : float[rows of X], or what weighs the rows of `train` and of `refit`, each anew. Validation rows all count
+        alike.
     min_positives : fewer frauds than this in `train` or `refit` are refused (validation needs 10).
 
     Returns
@@ -369,9 +390,25 @@ def fit_fold(
     InputError : too few frauds, unknown labels, positions outside `X`, bad features.
     """
 
-    def fit(rows: pd.DataFrame, labels: np.ndarray, valid: dict[str, Any], trees: int | None) -> FittedModel:
-        settings = model if trees is None else model.model_copy(update={"n_estimators": trees})
-        return fit_estimator(rows, labels, model=settings, seed=seed, threads=threads, **valid)
+    def fit(
+        rows: pd.DataFrame, labels: np.ndarray, where: np.ndarray, valid: dict[str, Any], rounds: int | None
+    ) -> FittedModel:
+        if isinstance(weight, RowWeights):
+            weighed = weight.of(where)
+        else:
+            weighed = {"weight": None if weight is None else np.asarray(weight)[where]}
+        return fit_estimator(
+            rows,
+            labels,
+            model=model if rounds is None else model.model_copy(update={"n_estimators": rounds}),
+            seed=seed,
+            categories=categories,
+            encoding=encoding,
+            anomaly=anomaly,
+            threads=threads,
+            **weighed,
+            **valid,
+        )
 
     return _fit_on_fold(X, y, fold, fit, model.calibration, min_positives)
 
@@ -384,14 +421,19 @@ def fit_models(
     model: ModelConfig,
     seed: int,
     describe: pd.DataFrame | None = None,
+    weight: np.ndarray | RowWeights | None = None,
+    categories: Sequence[str] = (),
+    encoding: Method = "native",
+    anomaly: AnomalyConfig = NO_ANOMALY,
     min_positives: int = 20,
     threads: int = 0,
 ) -> dict[str, FittedModel]:
-    """Fit the candidate and its baselines on one fold.
+    """Fit the candidate and its baselines on one fold; weights are the candidate's alone, rules see no categories.
 
     Returns
     -------
-    `{name: model}` with the candidate first, then "logistic" (unless it is the candidate) and "rules".
+    `{name: model}` with the candidate first, then "logistic" (unless it is the candidate), "rules" and, where there is
+    a detector, "anomaly": its score alone.
 
     Raises
     ------
@@ -399,14 +441,26 @@ def fit_models(
     """
 
     def rules(rows: pd.DataFrame, labels: np.ndarray, *_: Any) -> FittedModel:
-        return fit_rules(rows, labels, describe=describe)
+        return fit_rules(rows.drop(columns=list(categories)), labels, describe=describe)
 
-    logistic = model.model_copy(update={"kind": "logistic"})
-    models = {
-        each.kind: fit_fold(X, y, fold, model=each, seed=seed, min_positives=min_positives, threads=threads)
-        for each in ([model, logistic] if model.kind != "logistic" else [model])
+    def unlabelled(rows: pd.DataFrame, labels: np.ndarray, *_: Any) -> FittedModel:
+        return _fit_anomaly(rows, labels, anomaly, seed, categories)
+
+    shared: dict[str, Any] = {
+        "seed": seed,
+        "categories": categories,
+        "encoding": encoding,
+        "min_positives": min_positives,
+        "threads": threads,
     }
-    return models | {"rules": _fit_on_fold(X, y, fold, rules, model.calibration, min_positives)}
+    models = {model.kind: fit_fold(X, y, fold, model=model, weight=weight, anomaly=anomaly, **shared)}
+    if model.kind != "logistic":
+        logistic = ModelConfig(kind="logistic", calibration=model.calibration)
+        models["logistic"] = fit_fold(X, y, fold, model=logistic, **shared)
+    models["rules"] = _fit_on_fold(X, y, fold, rules, model.calibration, min_positives)
+    if anomaly.kind != "none":
+        models[ANOMALY] = _fit_on_fold(X, y, fold, unlabelled, model.calibration, min_positives)
+    return models
 
 
 def _fit_on_fold(
@@ -423,25 +477,27 @@ def _fit_on_fold(
             f"y: must have one label for each row of X; found {len(y):,} for {len(X):,}; pass both for all transactions"
         )
 
-    def part(name: str, least: int) -> tuple[pd.DataFrame, np.ndarray]:
+    def part(name: str, least: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
         rows = getattr(fold, name)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(X)):
             raise InputError(
                 f"fold.{name}: positions must lie within the {len(X):,} rows of X; found {rows.min():,} to "
                 f"{rows.max():,}; make the fold from the same transactions"
             )
-        return X.iloc[rows], _labels(y[rows], f"fold.{name}", min_positives=least)
+        return X.iloc[rows], known_labels(y[rows], f"fold.{name}", min_positives=least), rows
 
-    X_train, y_train = part("train", min_positives)
-    X_valid, y_valid = part("valid", MIN_VALID_FRAUDS) if len(fold.valid) else (None, None)
+    train = part("train", min_positives)
+    X_valid, y_valid, _ = part("valid", MIN_VALID_FRAUDS) if len(fold.valid) else (None, None, None)
     valid = {} if X_valid is None else {"X_valid": X_valid, "y_valid": y_valid}
-    first = fit(X_train, y_train, valid, None)
+    first = fit(*train, valid, None)
     score = calibrator = None
     if X_valid is not None:
         score = first.score(X_valid)
         calibrator = fit_calibrator(score, y_valid, calibration)
     refitted = not np.array_equal(fold.train, fold.refit)
-    final = fit(*part("refit", min_positives), {}, first.facts.get("trees")) if refitted else first
+    stopped = first.facts.get("best_iteration") is not None
+    found = first.facts.get("rounds", first.facts["trees"]) if stopped else None
+    final = fit(*part("refit", min_positives), {}, found) if refitted else first
     stopping = {key: first.facts[key] for key in ("best_iteration", "best_aucpr") if key in first.facts}
     facts = (
         final.facts

@@ -113,7 +113,8 @@ def retrain(
     workspace : where data, runs and models are kept; default: the project the config lies in.
     fresh : run again although nothing changed.
     progress : receives a dict per event: {step, title, number, of, status, seconds, headline}; first, where the
-        newest version was trained on customers who are erased, {step, status "retrain_due", version, customers}.
+        newest version learnt from customers who were erased or corrected since, {step, status "retrain_due", version,
+        customers, corrected, reason}.
 
     Returns
     -------
@@ -130,15 +131,16 @@ def retrain(
     config = load_config(config_path, **changes)
     workspace = workspace or Workspace.of(config_path)
     project = _project(config_path, workspace)
-    if config.dataset.source == "file" and not config.dataset.path.is_file():
-        raise InputError(
-            f"dataset.path: no file at {config.dataset.path}; put the data there or name another file "
-            "with --set dataset.path=FILE"
-        )
+    for key, path in zip(("path", *["append"] * len(config.dataset.append), "attach"), config.dataset.files):
+        if not path.is_file():
+            raise InputError(
+                f"dataset.{key}: no file at {path}; put the data there or name another file "
+                f"with --set dataset.{key}=FILE"
+            )
     identity = {
         "config": config_digest(config),
         "code": code_digest(project),
-        "data": _file_digest(config.dataset.path) if config.dataset.source == "file" else None,
+        "data": " ".join(_file_digest(path) for path in config.dataset.files) or None,
         "contract": _file_digest(config.dataset.contract),
     }
     run = Run(workspace.runs / f"{config.name}-{digest_of(identity)[:10]}", config, workspace)
@@ -204,7 +206,7 @@ def _can_be_reused(run: Run) -> bool:
 
 
 def _due(workspace: Workspace) -> list[dict[str, Any]]:
-    """Mark the models that were trained on erased customers, and return them."""
+    """Mark the models that learnt from customers who were erased or corrected since, and return them."""
     if not workspace.lineage.is_dir():
         return []
     from fraudlab import tracking
@@ -213,10 +215,10 @@ def _due(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _retrain_due(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Return version and customers where a model's newest version was trained on erased customers; else nothing."""
+    """Return what is said of a model's newest version where it is due for customers' rights; else nothing."""
     due = {int(each["version"]): each for each in _due(workspace) if each["name"] == name}
     newest = max((int(path.stem) for path in (workspace.lineage / name).glob("*.npy")), default=None)
-    return {key: due[newest][key] for key in ("version", "customers")} if newest in due else {}
+    return {key: value for key, value in due[newest].items() if key != "name"} if newest in due else {}
 
 
 @contextlib.contextmanager

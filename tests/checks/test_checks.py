@@ -27,6 +27,7 @@ def test_numbers_titles_and_severities_stay():
         "FL002": ("Each feature alone still tells frauds later", "informs"),
         "FL003": ("The values of the features stay as they were", "informs"),
         "FL004": ("What the run wrote holds no raw identifier", "stops the run"),
+        "FL005": ("No feature tells frauds almost alone", "stops the run"),
     }
     assert all(code == check.code for code, check in CHECKS.items())
 
@@ -148,3 +149,24 @@ def test_findings_are_laid_out_as_a_table():
 def test_what_is_refused_stays_a_refusal(payments):
     with pytest.raises(FraudlabError, match="audit: cuts must be 1 to 50"):
         CHECKS["FL001"](PLAIN, payments, cuts=0)
+
+
+# --- FL005 ----------------------------------------------------------------------------------------------------------
+
+
+def test_fl005_asks_for_a_confirmation_of_what_tells_almost_alone():
+    alone = pd.DataFrame({"feature": ["paid_back", "blocked", "amount"], "auc_roc": [0.9999, 0.991, 0.99]})
+    finding = CHECKS["FL005"](alone)
+    assert (finding.result, finding.stops) == ("failed", True)
+    assert finding.sentence == "2 of 3 features tell frauds almost alone (AUC above 0.99): paid_back, blocked."
+    finding = CHECKS["FL005"](alone, ["blocked"])
+    assert finding.sentence == "1 of 3 features tells frauds almost alone (AUC above 0.99): paid_back."
+    finding = CHECKS["FL005"](alone, ["blocked", "paid_back"])
+    assert (finding.result, finding.stops) == ("passed", False)
+    assert finding.sentence == "The best of 3 features alone reaches an AUC of 1.000; 2 above 0.99 confirmed."
+    assert CHECKS["FL005"](alone.iloc[2:]).sentence == "The best of 1 features alone reaches an AUC of 0.990."
+
+
+def test_fl005_is_not_applicable_without_features():
+    finding = CHECKS["FL005"](pd.DataFrame({"feature": [], "auc_roc": []}))
+    assert (finding.result, finding.sentence) == ("not applicable", "There are no features.")

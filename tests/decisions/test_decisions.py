@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers, choose_thresholds, tier_table
+from fraudlab.config import DecisionConfig
+from fraudlab.decisions import (
+    TIERS,
+    Thresholds,
+    actions_for,
+    assign_tiers,
+    choose_thresholds,
+    least_cost_threshold,
+    threshold_at_false_positive_rate,
+    tier_table,
+    worth_reviewing,
+)
 from fraudlab.schema import InputError
 
 START = pd.Timestamp("2026-03-01", tz="UTC")
@@ -198,3 +209,118 @@ def test_tier_table_refuses():
         tier_table([1, 0], tiers, [1.0, 2.0], event_time=[START, START], entity=["a", None])
     with pytest.raises(InputError, match="tiers: must be low, elevated, high, severe; found 1 others"):
         tier_table([1, 0], ["low", "hot"], [1.0, 2.0])
+
+
+# --- thresholds by cost and by a rate, against every threshold there is -------------------------------------------
+
+
+def labelled(seed=0, digits=None, rows=400):
+    """Scores that tell frauds a little, with amounts; rounding forces ties."""
+    rng = np.random.default_rng(seed)
+    score, event_time, entity = make(rows=rows, days=5, entities=60, seed=seed)
+    y = rng.random(rows) < 0.1
+    score = np.clip(score * 0.7 + 0.3 * y, 0, 1)
+    return y, score if digits is None else np.round(score, digits), event_time, entity, rng.lognormal(3, 1, rows)
+
+
+def cost_at(y, score, event_time, entity, amount, threshold, review_cost, recovery_rate, false_alarm_cost) -> float:
+    """What reviewing from a threshold on costs, less what it saves, counted case by case."""
+    cases: dict = {}
+    for bad, s, t, e, money in zip(y, score, event_time, entity, amount):
+        case = cases.setdefault((t.date(), e), [False, 0.0, False])
+        case[0] |= bool(s >= threshold)
+        case[1] += money if bad else 0.0
+        case[2] |= bool(bad)
+    reviewed = [(money, bad) for taken, money, bad in cases.values() if taken]
+    return sum(review_cost + (0 if bad else false_alarm_cost) - recovery_rate * money for money, bad in reviewed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("digits", [None, 1])
+@pytest.mark.parametrize("costs", [(3.0, 0.8, 0.0), (1.0, 1.0, 4.0), (0.0, 0.5, 0.0), (500.0, 0.8, 0.0)])
+def test_the_least_cost_threshold_is_the_cheapest_of_all(seed, digits, costs):
+    given = labelled(seed, digits)
+    names = ("review_cost", "recovery_rate", "false_alarm_cost")
+    chosen = least_cost_threshold(*given, **dict(zip(names, costs)))
+    every = [cost_at(*given, threshold, *costs) for threshold in [*np.unique(given[1]), np.inf]]
+    assert cost_at(*given, chosen, *costs) == pytest.approx(min(every))
+    if costs[0] == 500:
+        assert chosen > given[1].max(), "no review pays, so nobody is reviewed"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("digits", [None, 1])
+@pytest.mark.parametrize("rate", [0.001, 0.05, 0.3, 0.999])
+def test_the_threshold_at_a_rate_is_the_lowest_that_keeps_it(seed, digits, rate):
+    y, score, *_ = labelled(seed, digits)
+    chosen = threshold_at_false_positive_rate(y, score, rate)
+    assert (score[~y] >= chosen).mean() <= rate
+    lower = np.unique(score)[np.unique(score) < chosen]
+    if len(lower):
+        assert (score[~y] >= lower[-1]).mean() > rate
+
+
+def test_a_payment_is_worth_reviewing_when_its_expected_saving_is():
+    risk, amount = np.random.default_rng(0).random((2, 200)) * [[1], [100]]
+    costs = {"review_cost": 10.0, "recovery_rate": 0.8, "false_alarm_cost": 3.0}
+    if_fraud, if_genuine = 10 - 0.8 * amount, 10 + 3  # what a review costs; leaving the payment alone costs nothing
+    expected = risk * if_fraud + (1 - risk) * if_genuine
+    assert worth_reviewing(risk, amount, **costs).tolist() == (expected < 0).tolist()
+    assert 20 < (expected < 0).sum() < 180
+    assert not worth_reviewing([1.0], [12.5], review_cost=10, recovery_rate=0.8).any(), "no gain is no reason"
+
+
+def test_another_rule_sets_the_review_and_budgets_stay_beside_it():
+    given = make()
+    planned = {"alerts_per_day": 5, "step_up_per_day": 20, "limit_per_day": 2}
+    chosen = choose_thresholds(*given, **planned, review=0.9)
+    assert chosen.review == 0.9
+    reviewed = cases_at(*given, 0.9)
+    assert reviewed + 20 - 1 < cases_at(*given, chosen.step_up) <= reviewed + 20
+    assert cases_at(*given, chosen.limit) == 2
+    nobody = choose_thresholds(*given, **planned, review=2.0)
+    assert (nobody.review, nobody.limit) == (2.0, 2.0)
+    assert cases_at(*given, nobody.step_up) == 20
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: threshold_at_false_positive_rate([0, 1], [0.1, 0.2], 1.0), r"rate: must lie in \(0, 1\); found 1.0"),
+        (lambda: threshold_at_false_positive_rate([1, 1], [0.1, 0.2], 0.1), "y: needs genuine transactions"),
+        (lambda: threshold_at_false_positive_rate([1, None], [0.1, 0.2], 0.1), "y: outcomes must be known; found 1"),
+        (lambda: threshold_at_false_positive_rate([1], [0.1, 0.2], 0.1), "found score 2, y 1; pass the same rows"),
+    ],
+)
+def test_a_rate_refuses(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"review_cost": -1}, "review_cost: must be finite and >= 0; found -1; correct decision.review_cost"),
+        ({"false_alarm_cost": np.inf}, "false_alarm_cost: must be finite and >= 0; found inf"),
+        ({"recovery_rate": 1.2}, r"recovery_rate: must lie in \[0, 1\]; found 1.2"),
+        ({"amount": [-1.0] * 400}, "amount: must be finite and >= 0; found 400 others of 400"),
+        ({"entity": ["a"]}, "found score 400, y 400, event_time 400, entity 1, amount 400"),
+    ],
+)
+def test_least_cost_refuses(changes, sentence):
+    names = ("y", "score", "event_time", "entity", "amount")
+    with pytest.raises(InputError, match=sentence):
+        least_cost_threshold(**(dict(zip(names, labelled())) | {"review_cost": 1, "recovery_rate": 0.8} | changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("customer_id", "'customer_id' points at a person or a single payment; name a column of few, large groups"),
+        ("is_fraud", "'is_fraud' makes no groups of customers; name a column such as age_band"),
+    ],
+)
+def test_groups_of_customers_are_no_names_and_no_outcomes(name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DecisionConfig(groups=(name,))
+    assert DecisionConfig(groups=("country", "age_band")).groups == ("country", "age_band")

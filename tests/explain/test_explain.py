@@ -224,7 +224,7 @@ def test_dependence_holds_pairs_of_the_same_row(data, models):
     only = dependence(table, X, features=["count_1d"])
     assert only["value"].is_monotonic_increasing
     assert len(only) == 1000
-    with pytest.raises(InputError, match="must be among the model's; found count_2d; did you mean 'count_1d'"):
+    with pytest.raises(InputError, match="must be numbers among the model's; found count_2d; did you mean 'count_1d'"):
         dependence(table, X, features=["count_2d"])
 
 

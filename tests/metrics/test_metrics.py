@@ -48,6 +48,13 @@ def values(table: pd.DataFrame, group="all") -> pd.Series:
     return table[table["group"] == group].set_index("metric")["value"]
 
 
+def drawn(blocks: int, n_boot: int) -> np.ndarray:
+    """How often each block is drawn in each replicate of seed 0: as many names out of a hat as there are blocks."""
+    hat = np.random.default_rng(0)
+    return np.array([[names.count(b) for b in range(blocks)] for names in
+                     (hat.integers(0, blocks, blocks).tolist() for _ in range(n_boot))])  # fmt: skip
+
+
 def permuted(arguments: dict, order: np.ndarray) -> dict:
     return {name: column[order] for name, column in arguments.items()}
 
@@ -316,7 +323,7 @@ def test_calibration_error_replicates_keep_the_bins_of_the_data(block):
         arguments["entity"] = np.arange(500)
         number = np.argsort(np.argsort(arguments["event_time"]))  # entities are numbered by first appearance
     blocks = number.max() + 1
-    draws = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=40)
+    draws = drawn(blocks, 40)
     bins = tenths(arguments["risk"])
     plain = [misplaced(arguments["y"], arguments["risk"], bins, draw[number]) for draw in draws]
     row = evaluate(**arguments, k=3, n_boot=40, block=block).set_index("metric").loc["calibration_error"]
@@ -429,7 +436,7 @@ def duplicated(arguments: dict, block: np.ndarray, counts: np.ndarray, rename) -
 
 def replicates(arguments: dict, block: np.ndarray, rename, n_boot: int, k: int) -> pd.DataFrame:
     blocks = block.max() + 1
-    draws = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=n_boot)
+    draws = drawn(blocks, n_boot)
     return pd.DataFrame([values(evaluate(**duplicated(arguments, block, d, rename), k=k, n_boot=0)) for d in draws])
 
 
@@ -468,11 +475,11 @@ def test_day_replicates_equal_copied_days():
     np.testing.assert_allclose(table.loc[plain.columns, "high"], plain.quantile(0.975))
     # Card precision: the day values themselves are drawn.
     _, daily = card_precision_at_k(*[arguments[name] for name in ("y", "score", "event_time", "entity")], 3)
-    draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=25)
+    draws = drawn(6, 25)
     means = draws @ daily["precision"].to_numpy() / 6
     recalls = draws @ daily["hits"].to_numpy() / (draws @ daily["compromised"].to_numpy())
-    for metric, drawn in (("card_precision_at_k", means), ("card_recall_at_k", recalls)):
-        expected = np.percentile(drawn, [2.5, 97.5])
+    for metric, found in (("card_precision_at_k", means), ("card_recall_at_k", recalls)):
+        expected = np.percentile(found, [2.5, 97.5])
         np.testing.assert_allclose(table.loc[metric, ["low", "high"]].astype(float), expected)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.dates import date2num
+from scipy.stats import binomtest
 
 from fraudlab import plots
 from fraudlab.schema import InputError
@@ -48,7 +49,7 @@ def risk() -> pd.DataFrame:
         {
             "model": "b",
             "stage": ["before"] * 2 + ["after"] * 3,
-            "n": [100, 300, 100, 200, 9],
+            "n": [1000, 300, 1000, 200, 9],
             "mean_predicted": [0.10, 0.40, 0.08, 0.30, 0.9],
             "observed": [0.04, 0.30, 0.07, 0.31, 1.0],
             "low": [0.02, 0.25, 0.03, 0.26, 0.5],
@@ -117,21 +118,41 @@ def test_daily_precision_draws_days_and_names_means():
     assert "Additive 20.0 %" in figure.alt
 
 
-def test_calibration_draws_points_intervals_and_both_stages_but_no_small_group():
+def test_calibration_draws_points_intervals_and_both_stages_and_joins_small_groups():
     figure = plots.calibration(risk())
     before, after = figure.axes
+    # by hand: 62 of 200 and 9 of 9 payments are 71 of 209; (200 x 0.30 + 9 x 0.9) / 209 = 0.32584
+    interval = binomtest(71, 209).proportion_ci(method="wilson")
     for panel, points, bounds in (
         (before, [[0.10, 0.04], [0.40, 0.30]], [(0.02, 0.09), (0.25, 0.36)]),
-        (after, [[0.08, 0.07], [0.30, 0.31]], [(0.03, 0.12), (0.26, 0.37)]),
+        (after, [[0.08, 0.07], [0.3258373, 71 / 209]], [(0.03, 0.12), tuple(interval)]),
     ):
         container = panel.containers[0]
         np.testing.assert_allclose(container[0].get_xydata(), points)
         drawn = [tuple(segment[:, 1]) for segment in container[2][0].get_segments()]
         np.testing.assert_allclose(drawn, bounds)
-    # weighted by hand: after (100 x 0.01 + 200 x 0.01) / 300, before (100 x 0.06 + 300 x 0.10) / 400
-    assert "off by 1 percentage points on average, 9 before" in " ".join(words(figure).split())
+    # weighted by hand: after (1000 x 0.01 + 209 x 0.01387) / 1209, before (1000 x 0.06 + 300 x 0.10) / 1300
+    assert "off by 1.1 percentage points on average, 6.9 before" in " ".join(words(figure).split())
     assert "After calibration, 2 of 2 intervals contain" in figure.alt
     assert "Before calibration, 0 of 2 intervals contain" in figure.alt
+
+
+def test_calibration_writes_the_error_with_its_interval_above_each_panel():
+    errors = pd.DataFrame(
+        {
+            "model": [risk()["model"].iloc[0]] * 2,
+            "stage": ["before", "after"],
+            "value": [0.84, 0.2],
+            "low": 0.1,
+            "high": 1,
+        }
+    )
+    figure = plots.calibration(risk(), errors=errors)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "before calibration: error 0.84 (0.10 to 1.00)",
+        "after calibration: error 0.20 (0.10 to 1.00)",
+    ]
+    assert plots.calibration(risk(), errors=errors.iloc[:1]).axes[1].get_title(loc="left") == "after calibration"
 
 
 def test_cost_curve_draws_savings_and_names_peak_and_budget():
@@ -416,7 +437,11 @@ NOTHING = [
     (plots.calibration, risk().iloc[:0], "no calibrated risk"),
     (plots.cost_curve, pd.DataFrame(columns=["model", "alerts_per_day", "net_saved"]), "no cost table"),
     (plots.tiers, pd.DataFrame(columns=["tier", "action", "transactions", "frauds"]), "No payment was assigned"),
-    (plots.importance, pd.DataFrame(columns=["feature", "mean_abs", "share", "meaning"]), "No feature importance"),
+    (
+        plots.importance,
+        pd.DataFrame(columns=["feature", "mean_abs", "share", "meaning"]),
+        "not available for this kind",
+    ),
     (plots.dependence, pd.DataFrame({"feature": ["f"], "value": [1.0], "contribution": [1.0]}), "too few payments"),
     (plots.metric_intervals, pd.DataFrame(columns=["model", "metric", "value", "low", "high"]), "No metric could"),
     (plots.timeline, pd.DataFrame(columns=["part", "start", "end", "transactions", "frauds"]), "no parts with dates"),
@@ -484,3 +509,89 @@ def test_pyplot_is_not_loaded():
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- one thing held against another -------------------------------------------------------------------------------
+
+
+def beside(champion: str = "a", gain: float = 0.1) -> pd.DataFrame:
+    rows = []
+    for view, group, metric, low in (
+        ("overall", "all", "card_precision_at_k", 0.02),
+        ("overall", "all", "auc_roc", -0.01),
+        ("period", "2026-06-01", "card_precision_at_k", -0.1),
+        ("period", "2026-06-08", "card_precision_at_k", 0.0),
+    ):
+        rows += [
+            {"view": view, "by": "", "group": group, "metric": metric, "model": model, "value": value}
+            | {"low": low if model == "difference" else value, "high": 0.3, "n": 100}
+            for model, value in (("b", 0.4), (champion, 0.4 - gain), ("difference", gain))
+        ]
+    for group, rate in (("20-29", 0.03), ("30-39", 0.02), ("80+", np.nan)):
+        rows += [
+            {"view": "group", "by": "age_band", "group": group, "metric": "false_positive_rate", "model": model}
+            | {"value": rate * factor, "low": rate / 2, "high": rate * 2, "n": 500}
+            for model, factor in (("b", 1), (champion, 1.5))
+        ]
+    for model in ("b", champion):
+        for number, stated in (("1", 0.01), ("2", 0.4)):
+            key = {"view": "calibration", "by": "bin", "group": number, "model": model, "n": 80}
+            rows.append(key | {"metric": "stated_risk", "value": stated})
+            rows.append(key | {"metric": "observed_rate", "value": stated / 2, "low": 0.0, "high": stated})
+    return pd.DataFrame(rows).assign(challenger="b", champion=champion)
+
+
+def test_comparison_draws_differences_periods_groups_and_risks():
+    figure = plots.comparison(pd.concat([beside(), beside("c", 0.2)]), LABELS)
+    overall, periods, groups, risks = figure.axes
+    marks = [each.get_xdata()[0] for each in overall.lines if each.get_marker() in ("o", "s")]
+    assert marks == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert next(each for each in periods.lines if each.get_marker() == "o").get_ydata().tolist() == [0.1, 0.1]
+    first, second = (each.get_ydata() for each in groups.lines if each.get_marker() in ("o", "s"))
+    np.testing.assert_allclose(first[:2], [0.03, 0.02])
+    np.testing.assert_allclose(second[:2], [0.045, 0.03])
+    assert np.isnan(first[2])
+    assert "–" in words(figure)
+    assert [each.get_text() for each in groups.get_xticklabels()] == ["20-29", "30-39", "80+"]
+    assert any(len(each.get_ydata()) == 2 and np.allclose(each.get_ydata(), [0.005, 0.2]) for each in risks.lines)
+    assert figure.alt.startswith("Boosted against additive: +10.0 percentage points of precision at the alert budget")
+    assert "95 % interval +2.0 to +30.0" in figure.alt
+    assert "Boosted is ahead in 2 of 2 periods." in figure.alt
+    assert (
+        "3.00 % of the genuine cases of age_band 20-29 and 2.00 % of 30-39. Groups too small to show: 1." in figure.alt
+    )
+
+
+def test_comparison_without_parts_says_so():
+    bare = beside()[lambda table: table["view"] == "overall"]
+    said = words(plots.comparison(bare))
+    for text in ("one period only", "no groups to compare", "no stated risks to compare"):
+        assert text in said
+    assert "no champion" in plots.comparison(beside().iloc[:0]).alt
+    assert "lacks frauds" in plots.comparison(bare.assign(value=np.nan)).alt
+    with pytest.raises(InputError, match="view"):
+        plots.comparison(beside().drop(columns="view"))
+
+
+def rule_outcomes() -> pd.DataFrame:
+    rows = [
+        {"rule": rule, "used": rule == "cost", "period": period, "metric": metric, "value": value + shift}
+        | {"low": value - 1, "high": value + 1}
+        for rule in ("budget", "cost")
+        for metric, value in (("alerts_per_day", 5.0), ("net_saved_per_day", 400.0))
+        for period, shift in (("validation", 0.5), ("test", 0.0))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_threshold_outcomes_draw_what_was_promised_and_brought():
+    figure = plots.threshold_outcomes(rule_outcomes())
+    alerts, saved = figure.axes[:2]
+    hollow = [line.get_xdata()[0] for line in alerts.lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [5.5, 5.5]
+    spans = [line.get_xdata() for line in saved.lines if len(line.get_xdata()) == 2]
+    assert [list(span) for span in spans] == [[399.0, 401.0], [399.0, 401.0]]
+    assert figure.alt.startswith("The rule in use (least cost) was to save 400 a day and saved 400. ")
+    assert "cases reviewed a day: 5.5 promised, 5.0 on the test" in figure.alt
+    hidden = plots.threshold_outcomes(rule_outcomes().assign(value=np.nan))
+    assert "No rule for the review threshold could be measured." in hidden.alt

@@ -1,4 +1,4 @@
-"""From config to evidence: the same numbers under any key, thresholds without hindsight, a gate that can say no."""
+"""From config to evidence: the same numbers under any key, thresholds without hindsight, one call that fits it all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from sklearn.metrics import roc_auc_score
 
 from fraudlab import recipe, training
 from fraudlab.checks import Finding
-from fraudlab.config import GateConfig, RunConfig, Workspace, load_config
+from fraudlab.config import RunConfig, SamplingConfig, TuningConfig, Workspace, load_config
 from fraudlab.datasets import ingest
+from fraudlab.features import FeatureSet, value
 from fraudlab.schema import InputError
+from fraudlab.splits import temporal_fold
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -36,17 +38,7 @@ def worked_through(folder: Path) -> tuple[RunConfig, recipe.Prepared, dict[str, 
     workspace = Workspace(folder)
     ingest(config, workspace)
     prepared = recipe.prepare(config, workspace)
-    models = training.fit_models(
-        prepared.features,
-        prepared.labels,
-        prepared.fold,
-        model=config.model,
-        seed=config.seed,
-        describe=prepared.feature_set.describe(),
-        min_positives=config.split.min_positives,
-        threads=1,
-    )
-    return config, prepared, models
+    return config, prepared, recipe.fit(config, prepared, threads=1).models
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +57,136 @@ def test_another_key_changes_every_pseudonym_and_no_figure(one, tmp_path: Path) 
     theirs = recipe.performance(other_models, other, scores, config, n_boot=20)
     for name, table in ours.items():
         pd.testing.assert_frame_equal(table, theirs[name], check_exact=True, obj=name)
+
+
+def test_one_call_does_what_the_steps_do_by_hand(one) -> None:
+    config, prepared, models = one
+    by_hand = training.fit_models(
+        prepared.features,
+        prepared.labels,
+        prepared.fold,
+        model=config.model,
+        seed=config.seed,
+        describe=prepared.feature_set.describe(),
+        min_positives=config.split.min_positives,
+        threads=1,
+    )
+    assert list(models) == list(by_hand) == ["xgboost", "logistic", "rules"]
+    for name, model in models.items():
+        np.testing.assert_array_equal(model.risk(prepared.features), by_hand[name].risk(prepared.features))
+    fitted = recipe.fit(config, prepared, threads=1)
+    assert fitted.thresholds == recipe.thresholds_from_validation(models["xgboost"], prepared, config)
+    assert (fitted.tables, fitted.search, len(fitted.trials), len(fitted.selection)) == ({}, None, 0, 0)
+    assert recipe.training_headline(fitted).startswith("xgboost learnt from ")
+
+
+def test_the_same_recipe_gives_the_same_bits_on_one_thread_and_equal_metrics_on_two(one) -> None:
+    config, prepared, models = one
+    drawn = config.model.model_copy(update={"subsample": 0.7, "colsample_bytree": 0.5, "members": 2})
+    drawn = config.model_copy(update={"model": drawn})
+    first, again, wide = (recipe.fit(drawn, prepared, threads=threads) for threads in (1, 1, 2))
+    scores = [recipe.score_part(fitted.models, prepared, "test") for fitted in (first, again, wide)]
+    pd.testing.assert_frame_equal(scores[0], scores[1], check_exact=True)
+    tables = [recipe.performance(first.models, prepared, each, drawn, n_boot=0)["metrics"] for each in scores]
+    pd.testing.assert_frame_equal(tables[0], tables[2], rtol=1e-6)
+    assert first.thresholds == again.thresholds
+    assert first.candidate.facts["members"] == 2
+    assert (first.candidate.score(prepared.features) != models["xgboost"].score(prepared.features)).any()
+
+
+def test_a_search_replaces_the_stated_settings_and_leaves_its_tables(one, tmp_path: Path) -> None:
+    config, prepared, _ = one
+    tuned = config.model_copy(
+        update={
+            "tuning": TuningConfig(trials=3, folds=1, rule="mean", space={"max_depth": [1, 6], "fraud_weight": [1, 9]})
+        }
+    )
+    said: list[str] = []
+    fitted = recipe.fit(tuned, prepared, storage=tmp_path / "tuning.db", threads=1, say=said.append)
+    assert len(said) == 3
+    chosen = fitted.trials[fitted.trials["chosen"]].iloc[0]
+    assert chosen["mean"] == fitted.trials["mean"].max() == fitted.trials["mean"].iloc[0]
+    assert fitted.config.model.max_depth == chosen["max_depth"] == fitted.search["chosen"]["max_depth"]
+    assert fitted.config.sampling.fraud_weight == chosen["fraud_weight"]
+    assert fitted.candidate.facts["params"]["max_depth"] == chosen["max_depth"]
+    assert fitted.candidate.shift == pytest.approx(-np.log(chosen["fraud_weight"]))
+    assert list(fitted.tables) == ["trials", "trial_scores", "selection"]
+    assert fitted.selection.set_index("rule").loc["mean", "used"]
+    assert recipe.training_headline(fitted).endswith(f"setting {chosen['trial']} of 3 tried")
+    pd.testing.assert_frame_equal(
+        recipe.fit(tuned, prepared, storage=tmp_path / "tuning.db", threads=1, say=said.append).trials, fitted.trials
+    )
+    assert len(said) == 3, "nothing is tried twice"
+
+
+def test_row_weights_reach_the_candidate_alone_and_its_margin_is_put_right(one) -> None:
+    config, prepared, models = one
+    weighed = config.model_copy(update={"sampling": SamplingConfig(genuine_per_fraud=5.0)})
+    fitted = recipe.fit(weighed, prepared, threads=1)
+    frauds, genuine = int(prepared.rows("refit")["y"].sum()), int((prepared.rows("refit")["y"] == 0).sum())
+    assert fitted.candidate.facts["rows"] == 6 * frauds
+    assert fitted.candidate.shift == pytest.approx(np.log(5 * frauds / genuine))
+    for name in ("logistic", "rules"):
+        np.testing.assert_array_equal(
+            fitted.models[name].score(prepared.features), models[name].score(prepared.features)
+        )
+
+
+def leaking(prepared: recipe.Prepared, **columns: np.ndarray) -> recipe.Prepared:
+    known = dict.fromkeys(columns)
+    specs = [*prepared.feature_set.specs, *(value(name) for name in known)]
+    wider = FeatureSet("leaking", specs, prepared.feature_set.dtype)
+    return dataclasses.replace(prepared, features=prepared.features.assign(**columns), feature_set=wider)
+
+
+def test_a_feature_that_tells_frauds_almost_alone_must_be_confirmed(one) -> None:
+    config, prepared, _ = one
+    rng = np.random.default_rng(0)
+    answer = prepared.labels.fillna(False).to_numpy(dtype=float)
+    leaked = leaking(prepared, chargeback=-answer + rng.normal(0, 0.05, len(answer)))
+    with pytest.raises(InputError) as refusal:
+        recipe.fit(config, leaked, threads=1)
+    assert str(refusal.value) == (
+        f"FL005 no feature tells frauds almost alone: 1 of {len(leaked.feature_set.columns)} features tells frauds "
+        "almost alone (AUC above 0.99): chargeback. Nothing was trained; take them out or mend them, `fraudlab "
+        "features audit` says what each one reads; where one is honest, list it in features.confirmed"
+    )
+    features = config.features.model_copy(update={"confirmed": ("chargeback",)})
+    fitted = recipe.fit(config.model_copy(update={"features": features}), leaked, threads=1)
+    assert "chargeback" in fitted.candidate.features
+
+
+def test_bad_features_and_labels_are_refused_before_anything_is_fitted(one) -> None:
+    config, prepared, _ = one
+    fold = prepared.fold
+    first = prepared.features.columns[0]
+    infinite = prepared.features.copy()
+    infinite.iloc[fold.train[:2], 0] = np.inf
+    with pytest.raises(InputError, match=rf"training: values must be finite; found infinite ones .* '{first}' 2; make"):
+        recipe.fit(config, dataclasses.replace(prepared, features=infinite), threads=1)
+    text = prepared.features.assign(note=pd.Series(["a"] * len(prepared.features), dtype=object))
+    with pytest.raises(InputError, match=r"columns must be numbers or booleans; found 1 other: 'note' \(object\)"):
+        recipe.fit(config, dataclasses.replace(prepared, features=text), threads=1)
+    for part, least in (("train", 5), ("valid", 10)):
+        honest = prepared.transactions.copy()
+        honest.iloc[getattr(fold, part), honest.columns.get_loc("is_fraud")] = False
+        with pytest.raises(InputError, match=rf"must hold at least {least} frauds and one genuine row; found 0 frauds"):
+            recipe.fit(config, dataclasses.replace(prepared, transactions=honest), threads=1)
+
+
+def test_a_test_without_labels_or_frauds_without_number_are_refused_when_the_fold_is_cut(one) -> None:
+    config, prepared, _ = one
+    start = prepared.fold.test_start.date()
+    late = prepared.transactions["event_time"] >= prepared.fold.test_start
+    unknown = prepared.transactions.assign(
+        is_fraud=prepared.transactions["is_fraud"].mask(late), label_time=prepared.transactions["label_time"].mask(late)
+    )
+    split = config.split.model_copy(update={"test_start": start})
+    with pytest.raises(InputError, match=r"split.test_start: the test period .* must have labels; found none among"):
+        temporal_fold(unknown, split)
+    honest = prepared.transactions.assign(is_fraud=prepared.transactions["is_fraud"].mask(~late, False))
+    with pytest.raises(InputError, match=r"the train window .* must hold 5 or more frauds .* found 0 among"):
+        temporal_fold(honest, split)
 
 
 def test_thresholds_are_chosen_without_the_test(one) -> None:
@@ -97,64 +219,6 @@ def test_single_features_are_ranked_on_training_rows_like_sklearn(one) -> None:
     assert table["auc_roc"].max() < 0.99, "one column that tells the label is a leak"
 
 
-def figures(**values: float) -> pd.DataFrame:
-    rows = []
-    for name, value in values.items():
-        model, metric = name.split("__")
-        rows.append({"model": model, "metric": metric, "group": "all", "value": value})
-    return pd.DataFrame(rows)
-
-
-OURS = {"xgboost__auc_roc": 0.9, "xgboost__card_precision_at_k": 0.3, "rules__card_precision_at_k": 0.1}
-
-
-@pytest.mark.parametrize(
-    ("changes", "champion", "passed"),
-    [
-        ({}, None, [True, True]),
-        ({"xgboost__auc_roc": 0.55}, None, [False, True]),
-        ({"rules__card_precision_at_k": 0.3}, None, [True, False]),
-        ({}, 0.32, [True, True, True, True]),
-        ({}, 0.3201, [True, True, True, False]),
-    ],
-)
-def test_the_gate(one, changes: dict[str, float], champion: float | None, passed: list[bool]) -> None:
-    fold = one[1].fold
-    before = champion and recipe.Incumbent("1", fold.refit_end, figures(champion__card_precision_at_k=champion))
-    gate = GateConfig(non_inferiority=0.02)
-    found = recipe.promotion_gate(figures(**(OURS | changes)), "xgboost", before, gate, fold=fold)
-    assert [check["passed"] for check in found] == passed
-    assert all(check["required"] and check["check"] and check["found"] for check in found)
-
-
-def test_a_look_back_never_takes_over(one) -> None:
-    fold = one[1].fold
-    later = recipe.Incumbent("1", fold.refit_end + pd.Timedelta(days=1), figures(champion__card_precision_at_k=0.0))
-    found = recipe.promotion_gate(figures(**OURS), "xgboost", later, GateConfig(), fold=fold)
-    assert [check["check"] for check in found if not check["passed"]] == [
-        "has learnt from payments as late as the champion's"
-    ]
-    flattered = recipe.Incumbent("1", fold.test_end, figures(champion__card_precision_at_k=0.0))
-    found = recipe.promotion_gate(figures(**OURS), "xgboost", flattered, GateConfig(), fold=fold)
-    assert found[-1]["check"].endswith("which has learnt from some of these days")
-
-
-def test_a_champion_that_cannot_be_read_is_not_replaced_in_silence(one) -> None:
-    broken = recipe.Incumbent("1", None, None, "its package is damaged")
-    found = recipe.promotion_gate(figures(**OURS), "xgboost", broken, GateConfig(), fold=one[1].fold)
-    assert found[-1] == {
-        "check": "the champion can be compared",
-        "required": "a package that loads",
-        "found": "its package is damaged",
-        "passed": False,
-    }
-
-
-def test_the_gate_refuses_a_table_without_the_figures(one) -> None:
-    with pytest.raises(InputError, match="must hold card_precision_at_k of rules once; found 0"):
-        recipe.promotion_gate(figures(**OURS).iloc[:2], "xgboost", None, GateConfig(), fold=one[1].fold)
-
-
 def test_example_alerts_name_nobody(one) -> None:
     config, prepared, models = one
     thresholds = recipe.thresholds_from_validation(models["xgboost"], prepared, config).to_dict()
@@ -171,7 +235,7 @@ def test_the_audit_looks_at_nothing_from_the_test_on(one) -> None:
     found = recipe.audit_features(prepared, config, rows=2000)
     assert found["leakage"].result == "passed", found["leakage"].sentence
     assert found["leakage"].table["column"].tolist() == list(prepared.feature_set.columns)
-    assert [finding.code for finding in found.values()] == ["FL001", "FL002", "FL003"]
+    assert [finding.code for finding in found.values()] == ["FL001", "FL002", "FL003", "FL005"]
     rng = np.random.default_rng(0)
     late = (prepared.transactions["event_time"] >= prepared.fold.test_start).to_numpy()
     spoilt = dataclasses.replace(
@@ -205,3 +269,48 @@ def test_a_feature_that_sees_the_future_stops_the_run_with_a_sentence(one) -> No
     )
     found["leakage"] = dataclasses.replace(found["leakage"], result="not applicable")
     recipe.check_features(found)
+
+
+def test_membership_compares_what_was_learnt_with_what_was_not(one) -> None:
+    _, prepared, models = one
+    model = models["xgboost"]
+    table = recipe.membership(prepared, model).set_index("group")
+    learnt, other = prepared.rows("refit"), prepared.rows("test")
+    assert table["members"].tolist() == [len(learnt["y"]), learnt["y"].sum(), (learnt["y"] == 0).sum()]
+    assert table["others"].tolist() == [len(other["y"]), other["y"].sum(), (other["y"] == 0).sum()]
+    # of the frauds, the higher the score the smaller the surprise
+    scores = [model.score(part["features"])[part["y"] == 1] for part in (learnt, other)]
+    expected = roc_auc_score(np.repeat([1, 0], [len(each) for each in scores]), np.concatenate(scores))
+    assert table.loc["fraud", "auc"] == pytest.approx(expected)
+
+
+def test_a_model_that_learns_by_heart_is_found_out(one) -> None:
+    config, prepared, _ = one
+    by_heart = training.fit_models(
+        prepared.features,
+        prepared.labels,
+        prepared.fold,
+        model=config.model.model_copy(
+            update={"max_depth": 12, "min_child_weight": 0, "learning_rate": 0.5, "n_estimators": 200}
+        ),
+        seed=config.seed,
+        describe=prepared.feature_set.describe(),
+        min_positives=config.split.min_positives,
+        threads=1,
+    )
+    small = recipe.membership(prepared, one[2]["xgboost"]).set_index("group")["auc"]
+    large = recipe.membership(prepared, by_heart["xgboost"]).set_index("group")["auc"]
+    assert large["fraud"] > 0.9
+    assert large["fraud"] > small["fraud"]
+
+
+def test_a_model_without_probabilities_says_so(one) -> None:
+    _, prepared, models = one
+    points = dataclasses.replace(models["rules"], calibrator=None)
+    score = points.score(prepared.rows("test")["features"])
+    table = recipe.membership(prepared, points)
+    if ((score >= 0) & (score <= 1)).all():
+        assert table["auc"].notna().all()
+    else:
+        assert table["note"].tolist() == ["not applicable: the model states no probability"]
+        assert table["auc"].isna().all()

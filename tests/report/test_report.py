@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from fraudlab import plots
-from fraudlab.report import build_report, read_evidence, sections, to_pdf
+from fraudlab.privacy.disclosure import protected
+from fraudlab.report import build_report, read_evidence, results, sections, to_pdf
 from fraudlab.schema import FraudlabError, InputError
 
 write_evidence = runpy.run_path(str(Path(__file__).with_name("evidence_sample.py")))["write_evidence"]
@@ -131,7 +132,7 @@ def test_headings_go_down_one_level_at_a_time(page):
 
 def test_pictures_tables_and_links_are_usable_without_eyes_or_mouse(page):
     images = page.all("img")
-    assert len(images) == 17
+    assert len(images) == 19
     assert all(len(attrs["alt"]) > 40 for _, attrs in images)
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -182,7 +183,7 @@ def test_hostile_text_in_the_evidence_is_shown_not_run(copy, tmp_path):
     edit(copy, "run", title="<script>alert(1)</script>", owner='"><img src=x onerror=alert(1)>')
     page = Page(build_report(copy.parent, tmp_path / "r.html").read_text(encoding="utf-8"))
     assert not page.all("script")
-    assert len(page.all("img")) == 17
+    assert len(page.all("img")) == 19
     assert "<script>alert(1)</script>" in page.text["purpose"]
 
 
@@ -193,7 +194,7 @@ def test_sections_stand_in_order_and_in_the_contents(page):
     ids = [attrs["id"] for _, attrs in page.all("section")]
     assert ids == [
         *("summary", "purpose", "data", "privacy", "data-protection", "method", "features", "audit"),
-        *("performance", "ranking", "money"),
+        *("performance", "comparison", "ranking", "money"),
         *("calibration", "tiers", "explanation", "limitations", "reproduce", "sign-off"),
     ]
     assert [attrs["href"][1:] for _, attrs in page.all("a")][1:] == ids
@@ -362,6 +363,30 @@ def test_performance_prints_every_value_of_the_metric_table(page, run):
     assert "Not applicable: the model states no risk." in said
 
 
+def looked_at(copy: Path, configs: list[str]) -> str:
+    """What the section says after as many looks."""
+    when = pd.date_range("2026-07-01", periods=len(configs), freq="2D", tz="UTC")
+    seen = pd.DataFrame({"when": when, "run": "demo-5f", "config_digest": configs, "model": "xgboost", "whole": True})
+    seen = seen.assign(auc_roc=0.91234, average_precision=0.5, card_precision_at_k=float("nan"))
+    seen.to_csv(copy / "test_looks.csv", index=False)
+    return section_text(copy, results.performance)
+
+
+def test_performance_says_how_often_the_test_was_looked_at(copy):
+    (copy / "test_looks.csv").unlink(missing_ok=True)
+    assert "Not available: test_looks.csv" in section_text(copy, results.performance)
+    once = looked_at(copy, ["c1"])
+    assert "These test days were looked at once, on 2026-07-01." in once
+    assert "Looks at these test days" not in once
+    often = looked_at(copy, ["c1", "c2abcdefghijk"])
+    assert "looked at 2 times, with 2 different configs, first on 2026-07-01 and last on 2026-07-03" in often
+    assert "2026-07-03 00:00 | demo-5f | c2abcdefgh | 0.912 | " in often
+    many = looked_at(copy, ["c1"] * 13)
+    assert "with 1 different config," in many
+    assert "Looks at these test days, the last 10" in many
+    assert many.count("demo-5f") == 10
+
+
 def test_money_prints_every_row_of_the_candidate(page, run):
     for row in table(run, "cost").query("model == 'xgboost'").itertuples():
         saved = f"{row.net_saved:,.0f}".replace("-", "−")
@@ -372,9 +397,17 @@ def test_money_prints_every_row_of_the_candidate(page, run):
         assert f"{row.review_costs:,.0f} {saved} {plots.share(row.precision)}" in page.text["money"]
 
 
-def test_calibration_prints_the_last_stage(page, run):
-    for row in table(run, "calibration").query("stage == 'after'").itertuples():
-        assert f"{row.n:,} {plots.share(row.mean_predicted)} {plots.share(row.observed)}" in page.text["calibration"]
+def test_calibration_prints_the_last_stage_in_groups_without_few_frauds(page, run):
+    after = table(run, "calibration").query("stage == 'after'")
+    frauds = (after["n"] * after["observed"]).round()
+    assert frauds.between(1, 9).any(), "the sample has what must not be shown"
+    for row in after[frauds.cumsum().eq(0)].itertuples():
+        assert f"{row.n:,} {plots.share(row.mean_predicted)} 0 %" in page.text["calibration"]
+    printed = re.findall(r"\b([\d,]+) [\d.]+ % ([\d.]+) % [\d.]+ % to", page.text["calibration"])
+    printed = [(int(n.replace(",", "")), float(observed)) for n, observed in printed]
+    assert len(printed) < len(after)
+    assert sum(n for n, _ in printed) == after["n"].sum(), "joined, not left out"
+    assert not any(0 < n * observed / 100 < 9.5 for n, observed in printed)
 
 
 def test_tiers_print_counts_but_no_small_ones(page, run, copy):
@@ -460,7 +493,9 @@ def test_limitations_are_found_where_the_evidence_crosses_a_limit(copy, run):
         "Not clearly ahead: at the alert budget the interval of Logistic regression overlaps the candidate's.",
         "Level: the stated risks of the test part add up to 2,384 frauds and 86 were seen; the level of fraud has "
         "moved since validation, so read risks as too high.",
-        "Calibration: in 2 of 10 groups the stated risk lies outside the 95 % interval.",
+        "Calibration: in 2 of 4 groups the stated risk lies outside the 95 % interval.",
+        "Memory: the stated risk tells with an AUC of 0.812 which frauds the model learnt from; a smaller depth or a "
+        "larger min_child_weight makes it forget single payments.",
         "One feature dominates: customer, amount, zscore, 90d makes up 70.0 % of all movement.",
     ]
 
@@ -480,6 +515,7 @@ def test_no_limitation_is_said_when_none_is_crossed(copy, run):
     metrics = table(run, "metrics")
     metrics.loc[metrics["model"] != "xgboost", ["value", "low", "high"]] *= 0.5
     metrics.to_csv(copy / "metrics.csv", index=False)
+    table(run, "membership").assign(auc=0.6).to_csv(copy / "membership.csv", index=False)
     assert sections.found_limitations(read_evidence(copy)) == []
     assert "No limit of this report's list was crossed." in section_text(copy, sections.limitations)
 
@@ -487,6 +523,7 @@ def test_no_limitation_is_said_when_none_is_crossed(copy, run):
 # --- evidence that is missing or wrong ---------------------------------------------------------------------------
 
 OPTIONAL = {
+    "membership.csv": "privacy",
     "daily_volume.csv": "data",
     "label_maturity.csv": "data",
     "daily.csv": "performance",
@@ -494,7 +531,10 @@ OPTIONAL = {
     "pr.csv": "ranking",
     "cost.csv": "money",
     "calibration.csv": "calibration",
+    "calibration_error.csv": "calibration",
     "tiers.csv": "tiers",
+    "threshold_outcomes.csv": "tiers",
+    "comparison.csv": "comparison",
     "importance.csv": "explanation",
     "dependence.csv": "explanation",
     "alerts.json": "explanation",
@@ -627,6 +667,18 @@ def test_the_evidence_digest_changes_with_any_file(copy):
     assert read_evidence(copy).digest == before
 
 
+def test_privacy_says_what_the_model_remembers_and_hides_few_frauds(page, copy):
+    assert "Fraud 700 140 0.812" in page.text["privacy"]
+    remembered = "Memory: the stated risk tells with an AUC of 0.812 which frauds the model learnt from"
+    assert remembered in page.text["limitations"]
+    table = pd.read_csv(copy / "membership.csv").assign(auc=[0.51, 0.6, 0.51], others=[12_870, 4, 12_866])
+    protected("membership", table).to_csv(copy / "membership.csv", index=False)
+    said = section_text(copy, sections.privacy)
+    assert "fewer than 10" in said
+    assert "12,866" not in said
+    assert remembered not in " ".join(sections.found_limitations(read_evidence(copy)))
+
+
 def test_data_protection_counts_columns_by_purpose_and_days_by_the_run(copy):
     data, made = json.loads((copy / "data.json").read_text()), pd.Timestamp("2030-01-11T00:00Z")
     edit(copy, "run", created=made.isoformat())
@@ -634,7 +686,7 @@ def test_data_protection_counts_columns_by_purpose_and_days_by_the_run(copy):
     edit(copy, "data", first="2030-01-01T00:00:00+00:00", retention_days=9, left_out=left_out)
     said = section_text(copy, sections.data_protection)
     assert "9 days; the oldest payment had 10 when this was made: past its time" in said
-    assert "12 customers (objection)" in said
+    assert "12 customers with 90 payments (objection: 12)" in said
     for purpose in {name for column in data["columns"] for name in column["purposes"]}:
         loads = apart = 0
         for column in data["columns"]:

@@ -130,7 +130,7 @@ def test_no_rows_give_no_rows(package, X):
         (
             lambda X: X.assign(amount="4929123412341234"),
             "features: columns must be numbers or booleans; found 1 other: 'amount' (str); "
-            "encode them as numbers in the feature set",
+            "encode them as numbers in the feature set, or name them in features.categories",
         ),
         (
             lambda X: X.assign(amount=[np.inf, -np.inf, *X["amount"][2:]]),

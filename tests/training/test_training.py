@@ -418,8 +418,8 @@ def test_calibration_refuses_what_it_cannot_learn_from():
         fit_calibrator([0.1, 0.2, 0.3], [0, 0, 0])
     with pytest.raises(InputError, match="found 2 scores, 1 of them outside, for 3 labels"):
         fit_calibrator([0.1, 1.2], [0, 0, 1])
-    with pytest.raises(InputError, match="method: must be one of isotonic, sigmoid; found 'beta'"):
-        fit_calibrator([0.1, 0.2], [0, 1], "beta")
+    with pytest.raises(InputError, match="method: must be one of isotonic, sigmoid, beta; found 'platt'"):
+        fit_calibrator([0.1, 0.2], [0, 1], "platt")
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

@@ -6,16 +6,26 @@ that neither the order of the rows nor the pseudonyms' key matters. Arguments ar
 looked at.
 """
 
+from fraudlab.metrics.cells import SMALLEST_CELL, small_cells
+from fraudlab.metrics.comparison import COMPARED, FAIRNESS, compare
 from fraudlab.metrics.curves import calibration_table, cost_table, pr_table, roc_table, wilson
 from fraudlab.metrics.evaluation import METRICS, card_precision_at_k, evaluate
+from fraudlab.metrics.outcomes import OUTCOMES, alert_outcomes
 
 __all__ = [
+    "COMPARED",
+    "FAIRNESS",
     "METRICS",
+    "OUTCOMES",
+    "SMALLEST_CELL",
+    "alert_outcomes",
     "calibration_table",
     "card_precision_at_k",
+    "compare",
     "cost_table",
     "evaluate",
     "pr_table",
     "roc_table",
+    "small_cells",
     "wilson",
 ]

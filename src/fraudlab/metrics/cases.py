@@ -81,6 +81,9 @@ class Cases:
     start: np.ndarray  # where each day's cases begin, and the end of the last
     fraud: np.ndarray  # 1.0 where the entity has a fraud that day
     of_row: np.ndarray  # each transaction's case
+    place: np.ndarray  # each case's place on its day, from 0
+    bad: np.ndarray  # the cases with a fraud
+    bad_start: np.ndarray  # where each day's begin among them, and the end of the last
 
     @classmethod
     def of(cls, data: Data) -> Cases:
@@ -92,12 +95,19 @@ class Cases:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         of_row = place[of_row]
+        day = day[order]
+        start = np.searchsorted(day, np.arange(len(data.days) + 1))
+        fraud = (np.bincount(of_row, weights=data.y) > 0).astype(float)
+        bad = np.flatnonzero(fraud)
         return cls(
             entity=entity[order],
-            day=day[order],
-            start=np.searchsorted(day[order], np.arange(len(data.days) + 1)),
-            fraud=(np.bincount(of_row, weights=data.y) > 0).astype(float),
+            day=day,
+            start=start,
+            fraud=fraud,
             of_row=of_row,
+            place=np.arange(len(day)) - start[day],
+            bad=bad,
+            bad_start=np.searchsorted(bad, start),
         )
 
 
@@ -115,10 +125,26 @@ def take(cases: Cases, copies: np.ndarray, k: int) -> np.ndarray:
 
     Every day stands alone: whoever was found yesterday may be inspected again today.
     """
-    there = copies[cases.entity]
+    taken = np.zeros(len(cases.day))
+    near = np.flatnonzero(cases.place < _near(k))
+    reached = _take_among(cases, copies, k, near, taken)
+    if not reached.all():
+        _take_among(cases, copies, k, np.flatnonzero(~reached[cases.day]), taken)
+    return taken
+
+
+def _near(k: int) -> int:
+    """Return how many of a day's cases nearly always hold k copies, so that the others need no look."""
+    return 4 * k + 64
+
+
+def _take_among(cases: Cases, copies: np.ndarray, k: int, where: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Inspect the cases at `where`, the first ones of their days; return the days that need no further ones."""
+    day, there = cases.day[where], copies[cases.entity[where]]
     total = np.concatenate([[0.0], np.cumsum(there)])
-    ahead = total[:-1] - total[cases.start[cases.day]]
-    return np.clip(k - ahead, 0, there)
+    start = np.searchsorted(day, np.arange(len(cases.start)))
+    taken[where] = np.minimum(np.maximum(k - (total[:-1] - total[start[day]]), 0), there)
+    return (np.diff(total[start]) >= k) | (np.diff(start) == np.diff(cases.start))
 
 
 def take_cards(cases: Cases, copies: np.ndarray, k: int) -> Cards:
@@ -127,13 +153,21 @@ def take_cards(cases: Cases, copies: np.ndarray, k: int) -> Cards:
     days = len(cases.start) - 1
     inspected, hits, compromised = np.zeros(days), np.zeros(days), np.zeros(days)
     for day in range(days):
-        today = slice(cases.start[day], cases.start[day + 1])
-        entity, fraud = cases.entity[today], cases.fraud[today]
-        there = left[entity]
-        taken = np.clip(k - (np.cumsum(there) - there), 0, there)
-        found = taken * fraud
-        left[entity] -= found
-        inspected[day], hits[day], compromised[day] = taken.sum(), found.sum(), there @ fraud
+        begin, end = cases.start[day], cases.start[day + 1]
+        bad = cases.bad[cases.bad_start[day] : cases.bad_start[day + 1]]
+        who = cases.entity[bad]
+        compromised[day] = left[who].sum()
+        stop = min(end, begin + _near(k))
+        there = left[cases.entity[begin:stop]]
+        if stop < end and there.sum() < k:
+            stop, there = end, left[cases.entity[begin:end]]
+        upto = there.cumsum()
+        inspected[day] = min(k, upto[-1])
+        inside = bad < stop
+        at = bad[inside] - begin
+        found = np.minimum(np.maximum(k - (upto[at] - there[at]), 0), there[at])
+        hits[day] = found.sum()
+        left[who[inside]] -= found
     return Cards(inspected, hits, compromised)
 
 

@@ -178,7 +178,7 @@ def cost_table(
         raise InputError(f"recovery_rate: must lie in [0, 1]; found {recovery_rate}; correct decision.recovery_rate")
     budget = np.array([whole(k, "ks", 1) for k in ks], dtype=np.int64)
     cases = Cases.of(data)
-    place = np.arange(len(cases.day)) - cases.start[cases.day]
+    place = cases.place
     last = np.minimum(budget, place.max() + 1) - 1
 
     def within(places: np.ndarray, amounts: np.ndarray | None = None) -> np.ndarray:

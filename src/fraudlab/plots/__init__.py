@@ -6,8 +6,11 @@ be drawn (no rows, one class only) gives a picture that says so. Colours derive 
 until text in them reads on white; the first model is blue and solid, the others differ by dash as well as by colour.
 """
 
+from fraudlab.metrics import SMALLEST_CELL, small_cells
+from fraudlab.plots.comparison import OUTCOME_LABELS, RULE_LABELS, comparison, points, threshold_outcomes
 from fraudlab.plots.data import amount_by_label, daily_volume, hour_by_label, label_maturity, timeline
 from fraudlab.plots.explanation import dependence, dependence_bins, importance, waterfall
+from fraudlab.plots.kinds import fraud_kinds
 from fraudlab.plots.performance import (
     METRIC_LABELS,
     calibration,
@@ -19,30 +22,38 @@ from fraudlab.plots.performance import (
     roc,
     tiers,
 )
-from fraudlab.plots.style import SMALLEST_CELL, Picture, share, small_cells, value_text
+from fraudlab.plots.style import Picture, share, value_text
+from fraudlab.plots.unusual import unusual
 
 __all__ = [
     "METRIC_LABELS",
+    "OUTCOME_LABELS",
+    "RULE_LABELS",
     "SMALLEST_CELL",
     "Picture",
     "amount_by_label",
     "calibration",
+    "comparison",
     "cost_curve",
     "daily_precision",
     "daily_volume",
     "dependence",
     "dependence_bins",
+    "fraud_kinds",
     "hour_by_label",
     "importance",
     "label_maturity",
     "metric_intervals",
     "metric_text",
+    "points",
     "precision_recall",
     "roc",
     "share",
     "small_cells",
+    "threshold_outcomes",
     "tiers",
     "timeline",
+    "unusual",
     "value_text",
     "waterfall",
 ]

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator, MultipleLocator
 
+from fraudlab.metrics import SMALLEST_CELL
 from fraudlab.plots.style import (
     BLUE,
     INK,
     MUTED,
     RED,
-    SMALLEST_CELL,
     WIDTH,
     Picture,
     date_axis,
@@ -38,7 +38,8 @@ def daily_volume(daily: pd.DataFrame) -> Picture:
 
     Parameters
     ----------
-    daily : columns day, transactions, frauds, labelled; a row per day.
+    daily : columns day, transactions, frauds, labelled; a row per day. Frauds may stand on the first day of each week
+        from the first day on, for all of it, and be missing otherwise.
 
     Frauds are labelled sooner than genuine payments, so a rate over the labels known so far would be too high: weeks in
     which fewer than 95 % of the payments have a label are left out, and weeks with 1 to 9 frauds. The picture counts
@@ -52,16 +53,18 @@ def daily_volume(daily: pd.DataFrame) -> Picture:
     weeks = daily.groupby(week).agg(
         day=("day", "first"),
         transactions=("transactions", "sum"),
-        frauds=("frauds", "sum"),
+        frauds=("frauds", lambda days: days.sum(min_count=1)),
         labelled=("labelled", "sum"),
     )
     weeks = weeks[weeks["transactions"] > 0]
     known = weeks["labelled"] >= LABELLED * weeks["transactions"]
-    few = known & weeks["frauds"].between(1, SMALLEST_CELL - 1)
+    hidden = weeks["frauds"].isna()
+    few = known & (hidden | weeks["frauds"].between(1, SMALLEST_CELL - 1))
     shown = weeks[known & ~few]
     rate = "too few labels are known for a rate of fraud"
-    if known.any():
-        rate = f"{share(weeks['frauds'][known].sum() / weeks['labelled'][known].sum())} of them are fraud"
+    counted = known & ~hidden
+    if counted.any():
+        rate = f"{share(weeks['frauds'][counted].sum() / weeks['labelled'][counted].sum())} of them are fraud"
         if not known.all():
             rate += " where labels are known"
     title = f"{daily['transactions'].mean():,.0f} payments a day on average; {rate}"

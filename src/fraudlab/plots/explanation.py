@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from fraudlab.metrics import SMALLEST_CELL
 from fraudlab.plots.style import (
     BLUE,
     INK,
     MUTED,
     PALE,
     RED,
-    SMALLEST_CELL,
     Picture,
     called,
     drawn,
@@ -30,6 +30,7 @@ from fraudlab.plots.style import (
 from fraudlab.schema import InputError, require_columns
 
 LABEL_INCHES = 3.6
+UNEXPLAINED = "What moves the score is not available for this kind of model."
 
 
 @drawn
@@ -44,7 +45,7 @@ def importance(table: pd.DataFrame, labels: Mapping[str, str] | None = None, top
     """
     require_columns(table, ["feature", "mean_abs", "share", "meaning"], where="importance")
     if table.empty:
-        return sentence("No feature importance was computed.")
+        return sentence(UNEXPLAINED)
     ranked = table.sort_values("mean_abs", ascending=False).head(top).reset_index(drop=True)
     few = min(5, len(ranked))
     title = (
@@ -102,6 +103,8 @@ def dependence(table: pd.DataFrame, labels: Mapping[str, str] | None = None) -> 
     labels : feature -> what people call it.
     """
     require_columns(table, ["feature", "value", "contribution"], where="dependence")
+    if table.empty:
+        return sentence(UNEXPLAINED)
     tables = {}
     for feature in list(dict.fromkeys(table["feature"]))[:4]:
         rows = table[table["feature"] == feature]
@@ -151,6 +154,8 @@ def dependence(table: pd.DataFrame, labels: Mapping[str, str] | None = None) -> 
 
 def _with_value(part: Mapping[str, Any], words: Mapping[str, str], kinds: Mapping[str, str]) -> str:
     name, kind = called(part["feature"], words), kinds.get(part["feature"], "")
+    if kind == "identifier":  # whose value is never shown
+        return name
     # The value brings its own unit: "days since ...: 5 minutes" would contradict itself.
     for unit, quantity, of_kind in (
         ("days since", "time since", "days"),
@@ -180,6 +185,8 @@ def waterfall(
         raise InputError(
             f"waterfall: an alert needs case, base, margin and contributions; missing: {', '.join(missing)}"
         )
+    if not alert["contributions"]:
+        return sentence(UNEXPLAINED)
     parts = sorted(alert["contributions"], key=lambda part: -abs(part["contribution"]))
     base, margin = float(alert["base"]), float(alert["margin"])
     steps = [float(part["contribution"]) for part in parts]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from fraudlab.metrics import small_cells
 from fraudlab.plots.style import (
     BLUE,
     INK,
@@ -16,7 +17,6 @@ from fraudlab.plots.style import (
     MUTED,
     PALE,
     RED,
-    SMALLEST_CELL,
     WIDTH,
     Picture,
     date_axis,
@@ -29,8 +29,8 @@ from fraudlab.plots.style import (
     picture,
     sentence,
     share,
-    small_cells,
 )
+from fraudlab.privacy.disclosure import joined_bins, thinned_budgets
 from fraudlab.schema import require_columns
 
 
@@ -172,19 +172,23 @@ def daily_precision(daily: pd.DataFrame, labels: Mapping[str, str] | None = None
 
 
 @drawn
-def calibration(table: pd.DataFrame, labels: Mapping[str, str] | None = None) -> Picture:
+def calibration(
+    table: pd.DataFrame, labels: Mapping[str, str] | None = None, errors: pd.DataFrame | None = None
+) -> Picture:
     """Draw stated risk against the observed share of fraud, with intervals, a panel per stage (before, after).
 
     Parameters
     ----------
     table : columns model, stage, bin, n, mean_predicted, observed, low, high; only the first model is drawn.
     labels : model name -> what people call it; the first one present is drawn.
+    errors : model, stage, value, low, high; see `fraudlab.calibration.calibration_errors`. Written above each panel.
 
-    Both axes are on a square-root scale, which keeps small risks apart and still shows zero. Bins of fewer than 10
-    payments are left out.
+    Both axes are on a square-root scale, which keeps small risks apart and still shows zero. Neighbouring bins are
+    joined until each holds at least 10 payments, and no frauds or at least 10.
     """
     require_columns(table, ["model", "stage", "n", "mean_predicted", "observed", "low", "high"], where="calibration")
-    table = table[(table["n"] >= SMALLEST_CELL) & table["mean_predicted"].notna() & table["observed"].notna()]
+    table = joined_bins(table)
+    table = table[table["observed"].notna()]
     if table.empty:
         return sentence("There is no calibrated risk with known labels to compare.")
     name, label, _ = line_up(table, labels)[0]
@@ -221,15 +225,27 @@ def calibration(table: pd.DataFrame, labels: Mapping[str, str] | None = None) ->
             axis.set_minor_locator(NullLocator())
             percent_axis(axis)
         ax.set(xlim=(0, 1.04 * top), ylim=(0, 1.04 * top), xlabel="stated risk (square-root scale)")
-        ax.set_title(f"{stage} calibration" if len(stages) > 1 else "", color=MUTED)
+        ax.set_title(_stage_title(stage, name, errors) if len(stages) > 1 else "", color=MUTED)
     panels[0].set_ylabel("observed share of fraud, 95 % interval")
     said = []
     for stage in stages:
         bins = table[table["stage"] == stage]
         inside = int(bins["mean_predicted"].between(bins["low"], bins["high"]).sum())
-        said.append(f"{stage.capitalize()} calibration, {inside} of {len(bins)} intervals contain the stated risk.")
+        head = _stage_title(stage, name, errors).capitalize()
+        said.append(f"{head}, {inside} of {len(bins)} intervals contain the stated risk.")
     figure.alt = f"{title}. {' '.join(said)}"
     return figure
+
+
+def _stage_title(stage: str, model: str, errors: pd.DataFrame | None) -> str:
+    if errors is None:
+        return f"{stage} calibration"
+    require_columns(errors, ["model", "stage", "value", "low", "high"], where="calibration errors")
+    row = errors[(errors["model"] == model) & (errors["stage"] == stage)]
+    if row.empty or row[["value", "low", "high"]].isna().any(axis=None):
+        return f"{stage} calibration"
+    value, low, high = row[["value", "low", "high"]].iloc[0]
+    return f"{stage} calibration: error {value:.2f} ({low:.2f} to {high:.2f})"
 
 
 @drawn
@@ -243,10 +259,17 @@ def cost_curve(
     table : columns model, alerts_per_day, net_saved.
     alerts_per_day : the budget; marked when given.
     labels : model name -> what people call it; the first one is the picture's subject.
+
+    Budgets that differ by 1 to 9 frauds are not told apart: of such neighbours one is drawn.
     """
     require_columns(table, ["model", "alerts_per_day", "net_saved"], where="cost_curve")
     if table.empty:
         return sentence("There is no cost table to draw.")
+    if {"cases", "frauds_caught", "precision"} <= set(table):
+        table = thinned_budgets(table, alerts_per_day)
+    table = table[table["net_saved"].notna()]
+    if table.empty:
+        return sentence("The reviews find fewer than 10 frauds at every budget, so the saving is not drawn.")
     looks = line_up(table, labels)
     first, label, _ = looks[0]
     mine = table[table["model"] == first].sort_values("alerts_per_day")
@@ -314,7 +337,8 @@ def tiers(table: pd.DataFrame) -> Picture:
     for column in ("transactions", "frauds"):
         counts = upward[column].to_numpy(float)
         hidden = small_cells(counts)
-        shares[column] = np.where(hidden, np.nan, counts / max(counts.sum(), 1))
+        known = upward[f"share_of_{column}"] if f"share_of_{column}" in upward else counts / max(np.nansum(counts), 1)
+        shares[column] = np.where(hidden, np.nan, known)
         said[column] = ["not shown (few)" if hide else share(value) for hide, value in zip(hidden, shares[column])]
     top = int(np.flatnonzero(upward["transactions"] > 0)[-1])
     payments, frauds = said["transactions"][top], said["frauds"][top]

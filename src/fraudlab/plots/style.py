@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib
@@ -19,10 +19,6 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter
 
 from fraudlab.features.words import format_value
-
-SMALLEST_CELL = 10
-"""Counts of payments or people from 1 up to one below this are not shown in pictures and reports."""
-
 
 INK, MUTED, RULE, PALE = "#1c2430", "#59636f", "#e3e6ea", "#c9ced6"
 
@@ -104,36 +100,6 @@ class Picture(Figure):
         text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         # Two decimals of a point are finer than any screen and save a third of the size.
         return re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]).replace("\n", ""), text)
-
-
-def small_cells(counts: Sequence[float] | pd.Series | np.ndarray, smallest: int = SMALLEST_CELL) -> np.ndarray:
-    """Mark the counts that must not be shown: 1 to `smallest` - 1, and as many more as would give them away.
-
-    Parameters
-    ----------
-    counts : whole numbers >= 0 that together make a total which may be known.
-    smallest : the least count that may be shown.
-
-    Returns
-    -------
-    bool array [n]; zeros are never marked. Those marked are two or more and add up to `smallest` or more, where there
-    are as many: their sum can be worked out. For tables of several dimensions see `privacy.anonymity`.
-
-    >>> small_cells([6, 0, 25, 12, 300]).tolist()
-    [True, False, False, True, False]
-    >>> small_cells([6, 8, 25]).tolist(), small_cells([10, 0, 25]).tolist()
-    ([True, True, False], [False, False, False])
-    >>> small_cells([4, 3, 25, 40]).tolist()
-    [True, True, True, False]
-    """
-    counts = np.asarray(counts, dtype=float)
-    hidden = (counts > 0) & (counts < smallest)
-    if hidden.any():
-        for other in np.argsort(counts, kind="stable"):
-            if hidden.sum() >= 2 and counts[hidden].sum() >= smallest:
-                break
-            hidden[other] |= counts[other] > 0
-    return hidden
 
 
 def share(value: float) -> str:

@@ -14,6 +14,7 @@ from fraudlab import plots
 
 NOT_PROVIDED = "not provided"
 FEW = f"fewer than {plots.SMALLEST_CELL}"
+HIDDEN = "not shown"
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,14 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def count(value: float) -> str:
-    """Return a whole number with separators, hiding 1 to 9.
+def count(value: float | None) -> str:
+    """Return a whole number with separators, hiding 1 to 9; so is one that the evidence hides already.
 
-    >>> count(12345), count(10), count(9), count(1), count(0)
+    >>> count(12345), count(10), count(9), count(None), count(0)
     ('12,345', '10', 'fewer than 10', 'fewer than 10', '0')
     """
+    if value is None or pd.isna(value):
+        return FEW
     return FEW if 0 < value < plots.SMALLEST_CELL else f"{value:,.0f}"
 
 
@@ -156,15 +159,17 @@ def counts(values: pd.Series) -> list[str]:
     ['300', 'not shown', 'not shown']
     """
     hidden = plots.small_cells(values)
-    return ["not shown" if hide else f"{value:,.0f}" for value, hide in zip(values, hidden)]
+    return [HIDDEN if hide else f"{value:,.0f}" for value, hide in zip(values, hidden)]
 
 
 def money(value: float) -> str:
     """Return an amount in whole units of the currency, with a true minus sign.
 
-    >>> money(-1234.6)
-    '−1,235'
+    >>> money(-1234.6), money(float("nan"))
+    ('−1,235', 'not shown')
     """
+    if pd.isna(value):
+        return HIDDEN
     return f"{value:,.0f}".replace("-", "−")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from fraudlab.privacy.disclosure import joined_bins
 from fraudlab.schema import InputError, did_you_mean, refuse
 
 # File -> (required, the keys or columns it must have).
@@ -40,6 +41,7 @@ TABLES: dict[str, tuple[bool, str]] = {
     "roc": (False, "model fpr tpr"),
     "pr": (False, "model recall precision"),
     "calibration": (False, "model stage n mean_predicted observed low high"),
+    "calibration_error": (False, "metric model stage value low high n note"),
     "cost": (
         False,
         "model alerts_per_day cases frauds_caught fraud_amount_caught review_costs net_saved precision",
@@ -54,6 +56,11 @@ TABLES: dict[str, tuple[bool, str]] = {
         "n_first frauds_first n_last frauds_last",
     ),
     "stability": (False, "feature period psi reading"),
+    "membership": (False, "group members others auc note"),
+    "test_looks": (False, "when run config_digest model whole auc_roc average_precision card_precision_at_k"),
+    "threshold_outcomes": (False, "rule used period metric value low high note"),
+    "comparison": (False, "challenger champion view by group metric model value low high share_worse n note"),
+    "champion_comparison": (False, "challenger champion view by group metric model value low high share_worse n note"),
 }
 DECISIONS = ("promoted", "kept champion", "rejected")
 
@@ -79,6 +86,7 @@ class Evidence:
     roc: pd.DataFrame | None = None
     pr: pd.DataFrame | None = None
     calibration: pd.DataFrame | None = None
+    calibration_error: pd.DataFrame | None = None
     cost: pd.DataFrame | None = None
     tiers: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
@@ -87,6 +95,11 @@ class Evidence:
     leakage: pd.DataFrame | None = None
     time_consistency: pd.DataFrame | None = None
     stability: pd.DataFrame | None = None
+    membership: pd.DataFrame | None = None
+    test_looks: pd.DataFrame | None = None
+    threshold_outcomes: pd.DataFrame | None = None
+    comparison: pd.DataFrame | None = None
+    champion_comparison: pd.DataFrame | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -134,10 +147,10 @@ class Evidence:
 
     @property
     def stated_risk(self) -> pd.DataFrame | None:
-        """The candidate's calibration table of the last stage, without groups of fewer than 10; None when absent."""
+        """The candidate's calibration table of the last stage, small groups joined; None when absent."""
         if self.calibration is None:
             return None
-        mine = self.calibration[(self.calibration["model"] == self.candidate) & (self.calibration["n"] >= 10)]
+        mine = joined_bins(self.calibration[self.calibration["model"] == self.candidate])
         return None if mine.empty else mine[mine["stage"] == mine["stage"].iloc[-1]]
 
     def setting(self, table: str, key: str) -> Any:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from fraudlab import plots
+from fraudlab import looks, plots
 from fraudlab.metrics import METRICS
 from fraudlab.report.blocks import (
+    FEW,
+    HIDDEN,
     NOT_PROVIDED,
     Bullets,
     Cell,
@@ -29,9 +31,11 @@ from fraudlab.report.blocks import (
     not_available,
     provided,
 )
+from fraudlab.report.comparison import threshold_blocks
 from fraudlab.report.evidence import Evidence
 
 ABSENT = "–"
+MOST_LOOKS = 10
 FACTS: dict[str, Callable[[Any], str]] = {
     "rows": count,
     "frauds": count,
@@ -53,11 +57,11 @@ def method(e: Evidence) -> Section:
             moment(part["end"])[:10],
             count(part["transactions"]),
             count(part["frauds"]),
-            "not shown" if 0 < part["frauds"] < 10 else plots.share(part["frauds"] / part["transactions"]),
+            HIDDEN if count(part["frauds"]) == FEW else plots.share(part["frauds"] / part["transactions"]),
             count(part["customers"]),
         )
         for part in fold["parts"]
-        if part["transactions"] > 0
+        if part["transactions"] is None or part["transactions"] > 0
     ]
     head = ("Part", "From", "Until before", "Payments", "Frauds", "Fraud rate", "Customers")
     caption = (
@@ -236,7 +240,12 @@ def performance(e: Evidence) -> Section:
         f"{e.decision['alerts_per_day']:,} highest cases a day."
     )
     caption = "Where the intervals of two models overlap widely, the test does not tell them apart."
-    blocks = [Prose(intro), _metric_table(e), Figure(plots.metric_intervals(e.overall, e.labels), caption)]
+    blocks = [
+        Prose(intro),
+        _metric_table(e),
+        *_looks(e),
+        Figure(plots.metric_intervals(e.overall, e.labels), caption),
+    ]
     if e.daily is None:
         blocks.append(not_available("daily.csv"))
     else:
@@ -246,6 +255,29 @@ def performance(e: Evidence) -> Section:
         )
         blocks.append(Figure(plots.daily_precision(e.daily, e.labels), caption))
     return Section("performance", "Performance at the alert budget", blocks)
+
+
+def _looks(e: Evidence) -> list[Any]:
+    """Say how often these test days were looked at, this time included, and list the last looks of several."""
+    if e.test_looks is None:
+        return [not_available("test_looks.csv")]
+    seen = e.test_looks.assign(when=pd.to_datetime(e.test_looks["when"], utc=True))
+    said = [Prose(looks.explain(seen))]
+    if len(seen) < 2:
+        return said
+    figures = list(looks.HEADLINE)
+    rows = [
+        (
+            f"{look['when']:%Y-%m-%d %H:%M}",
+            str(look["run"]),
+            str(look["config_digest"])[:10],
+            *(ABSENT if pd.isna(look[name]) else plots.metric_text(name, look[name]) for name in figures),
+        )
+        for _, look in seen.tail(MOST_LOOKS).iterrows()
+    ]
+    head = ("When, UTC", "Run", "Config", *(capital(plots.METRIC_LABELS[name]) for name in figures))
+    title = "Looks at these test days" + (f", the last {MOST_LOOKS}" if len(seen) > MOST_LOOKS else "")
+    return [*said, Table(title, head, rows, "lll" + "r" * len(figures))]
 
 
 def _metric_table(e: Evidence) -> Table:
@@ -289,7 +321,7 @@ def money_saved(e: Evidence) -> Section:
             money(row.fraud_amount_caught),
             money(row.review_costs),
             money(row.net_saved),
-            "not shown" if 0 < row.frauds_caught < 10 else plots.share(row.precision),
+            HIDDEN if count(row.frauds_caught) == FEW else plots.share(row.precision),
         )
         for row in e.cost[e.cost["model"] == e.candidate].sort_values("alerts_per_day").itertuples()
     ]
@@ -320,29 +352,51 @@ def calibration(e: Evidence) -> Section:
     """Whether a stated risk of 10 % means 10 frauds in 100."""
     risk = e.stated_risk
     if e.calibration is None or risk is None:
-        return Section("calibration", "Calibration", [not_available("calibration.csv")])
+        return Section("calibration", "Calibration", [not_available("calibration.csv"), *_calibration_errors(e)])
     rows = [
         (
             str(number),
             count(row.n),
             plots.share(row.mean_predicted),
-            plots.share(row.observed),
-            f"{plots.share(row.low)} to {plots.share(row.high)}",
+            HIDDEN if pd.isna(row.observed) else plots.share(row.observed),
+            HIDDEN if pd.isna(row.observed) else f"{plots.share(row.low)} to {plots.share(row.high)}",
         )
         for number, row in enumerate(risk.sort_values("mean_predicted").itertuples(), start=1)
     ]
     head = ("Group", "Payments", "Stated risk", "Observed fraud", "95 % interval")
-    figure = plots.calibration(e.calibration, e.labels)
+    figure = plots.calibration(e.calibration, e.labels, e.calibration_error)
     blocks = [
         Prose(
             "The stated risk is what people read on an alert, so it has to mean what it says: points on the diagonal "
             "do. Ranking, thresholds and tiers rest on the score before calibration, which keeps payments apart that "
             "calibration gives the same risk."
         ),
-        Figure(figure, "Payments in groups of similar stated risk; bars are 95 % intervals."),
+        Figure(
+            figure,
+            "Payments in groups of similar stated risk, each with no frauds or at least 10; bars are 95 % intervals.",
+        ),
         Table("Stated risk and what was observed", head, rows, "lrrrr"),
+        *_calibration_errors(e),
     ]
     return Section("calibration", "Calibration", blocks)
+
+
+def _calibration_errors(e: Evidence) -> list[Any]:
+    if e.calibration_error is None:
+        return [not_available("calibration_error.csv")]
+    mine = e.calibration_error[e.calibration_error["model"] == e.candidate]
+    rows = [
+        (f"{row.stage} calibration", f"{row.value:.2f}", f"{row.low:.2f} to {row.high:.2f}")
+        for row in mine.itertuples()
+    ]
+    note = mine["note"].iloc[0] if len(mine) else "no risk with known labels"
+    return [
+        Table("Calibration error: frauds misplaced per fraud", ("", "Error", "95 % interval"), rows, "lrr"),
+        Prose(
+            f"An error of 1 is that of risks twice as high as they should be; {note}. Chance only ever adds, "
+            "so the interval of a small error may lie above it."
+        ),
+    ]
 
 
 def decision_tiers(e: Evidence) -> Section:
@@ -369,6 +423,7 @@ def decision_tiers(e: Evidence) -> Section:
             Figure(plots.tiers(e.tiers), "A useful tier holds few payments and many frauds."),
             _tier_table(e.tiers),
         ]
+    blocks += threshold_blocks(e)
     return Section("tiers", "Decision tiers", blocks)
 
 
@@ -381,9 +436,9 @@ def _tier_table(tiers: pd.DataFrame) -> Table:
             row.action.replace("_", " "),
             payments,
             frauds,
-            "not shown" if hide else plots.share(row.fraud_rate) if row.transactions else ABSENT,
-            "not shown" if hide else money(row.amount),
-            "not shown" if hide else money(row.fraud_amount),
+            HIDDEN if hide else plots.share(row.fraud_rate) if row.transactions else ABSENT,
+            HIDDEN if hide else money(row.amount),
+            HIDDEN if hide else money(row.fraud_amount),
             *_cases_a_day(row),
         )
         for row, payments, frauds, hide in shown

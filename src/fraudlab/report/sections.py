@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab import plots
-from fraudlab.report import results
+from fraudlab.report import comparison, results
 from fraudlab.report.blocks import (
     NOT_PROVIDED,
     Bullets,
@@ -52,6 +52,9 @@ BASES = {
 }
 KEY_METRICS = ("card_precision_at_k", "money_caught_share", "average_precision", "auc_roc")
 FEW_FRAUDS, FEW_DAYS = 100, 20
+NOT_APPLICABLE = "not applicable"
+REMEMBERS = 0.75
+"""AUC of the guess from which the report warns that the model remembers frauds."""
 
 
 def summary(e: Evidence) -> Section:
@@ -79,9 +82,9 @@ def summary(e: Evidence) -> Section:
             figures.append(KeyFigure(capital(plots.METRIC_LABELS[metric]), value, spread, against))
     explained = (
         f"The figures are those of {e.labels[e.candidate]} on the test part ({moment(test.get('start'))[:10]} until "
-        f"before {moment(test.get('end'))[:10]}, {count(test.get('transactions', 0))} payments), not seen before, when "
-        f"investigators review {d['alerts_per_day']:,} cases a day. Below each figure stand its 95 % interval and the "
-        "best baseline."
+        f"before {moment(test.get('end'))[:10]}, {count(test.get('transactions', 0))} payments), from which no model "
+        f"learnt, when investigators review {d['alerts_per_day']:,} cases a day. Below each figure stand its 95 % "
+        "interval and the best baseline."
     )
     reasons = [_signs(reason) for reason in d["reasons"]]
     return Section("summary", "Summary", [Verdict(tone, word, sentence, reasons, figures), Prose(explained), *_gate(d)])
@@ -214,12 +217,36 @@ def privacy(e: Evidence) -> Section:
         "can recognise that customer. This report is for people bound to confidentiality.",
         "Pseudonyms are keyed and differ per column; no raw identifier is part of the data the model saw.",
         "Tables about payments and people do not show counts from 1 to 9, nor rates that would give them away; where "
-        "one hidden count could be worked out from a total, a second one is hidden. Curves, calibration groups, the "
-        "daily alert list and sums of money describe the model's scores, not people with a common trait, and are shown "
-        "as measured.",
+        "one hidden count could be worked out from a total, a second one is hidden. Groups of stated risk are joined "
+        "until each holds no frauds or at least 10, alert budgets that differ by fewer frauds are left out, frauds are "
+        "counted by the week. Curves and the precision of the daily list describe the model's scores, not people with "
+        "a common trait, and are shown as measured.",
         "Example alerts carry no identifier and no pseudonym.",
     ]
-    return Section("privacy", "Privacy", [Facts(facts), Bullets(rules)])
+    return Section("privacy", "Privacy", [Facts(facts), Bullets(rules), *_memory(e)])
+
+
+def _memory(e: Evidence) -> list[Any]:
+    """Say how well the model's stated risks tell whom it learnt from."""
+    if e.membership is None:
+        return [not_available("membership.csv")]
+    rows = [
+        (
+            capital(row.group),
+            count(row.members),
+            count(row.others),
+            NOT_APPLICABLE if pd.isna(row.auc) else f"{row.auc:.3f}",
+            "" if pd.isna(row.note) else str(row.note),
+        )
+        for row in e.membership.itertuples()
+    ]
+    said = (
+        "Does the model remember single payments? Whoever knows a payment and its label sees from the stated risk how "
+        "surprised the model is, and guesses that the payments which surprise it least were in its training. 0.5: the "
+        "guess is worth nothing; 1: it is always right. The frauds count most, because they are few."
+    )
+    head = ("Payments", "Learnt from", "Not learnt from", "Guess (AUC)", "Note")
+    return [Prose(said), Table("What the model gives away of whom it learnt from", head, rows, "lrrrl")]
 
 
 def data_protection(e: Evidence) -> Section:
@@ -235,9 +262,9 @@ def data_protection(e: Evidence) -> Section:
     used = len(e.data["purpose_columns"])
     facts = [
         ("Lawful basis in the data contract", BASES.get(e.data.get("basis"), provided(e.data.get("basis")))),
+        ("Left out for the customers' sake", _left_out(e.data.get("left_out"))),
         ("Not declared, dropped at ingest", f"{len(e.data['dropped'])} columns of the source"),
         ("Loaded for this purpose", f"{used} of {len(columns)} columns"),
-        ("Left out for the customers' sake", _left_out(e.data.get("left_out"))),
         ("Kept for this purpose at most", _retention(e)),
     ]
     papers = (
@@ -249,11 +276,14 @@ def data_protection(e: Evidence) -> Section:
 
 
 def _left_out(left_out: dict[str, Any] | None) -> str:
-    """Say how many customers the ledger left out of the load."""
+    """Say how many customers, with how many payments, the ledger left out of the load, and for which reasons."""
     if left_out is None:
         return NOT_PROVIDED
-    why = ", ".join(left_out["why"])
-    return f"{count(left_out['customers'])} customers{f' ({why})' if why else ''}"
+    if left_out["customers"] == 0:
+        return "nobody"
+    why = ", ".join(f"{reason}: {count(n)}" for reason, n in left_out["why"].items())
+    rows = left_out.get("rows", 0)
+    return f"{count(left_out['customers'])} customers with {count(rows)} payments{f' ({why})' if why else ''}"
 
 
 def _retention(e: Evidence) -> str:
@@ -277,11 +307,19 @@ def limitations(e: Evidence) -> Section:
         "The test is one past period. Fraudsters adapt; performance has to be watched after release.",
         "Contributions describe the model. They are no causes; correlated features share weight as the model chose.",
         "Intervals cover the sampling of test days, not the choice of model and period.",
-        "Not assessed here: differences between groups of customers, deliberate evasion, drift after the test.",
+        f"Not assessed here: {'' if _groups_compared(e) else 'differences between groups of customers, '}deliberate "
+        "evasion, drift after the test.",
     ]
     crossed = Bullets(found) if found else Prose("No limit of this report's list was crossed.")
     groups = [Group("Found in this run", [crossed]), Group("Always", [Bullets(always)])]
     return Section("limitations", "Limitations", groups)
+
+
+def _groups_compared(e: Evidence) -> bool:
+    return any(
+        table is not None and (table["view"].eq("group") & table["value"].notna()).any()
+        for table in (e.comparison, e.champion_comparison)
+    )
 
 
 def found_limitations(e: Evidence) -> list[str]:
@@ -292,7 +330,7 @@ def found_limitations(e: Evidence) -> list[str]:
             "The data is simulated: the figures show that the method works, not how it does on real customers."
         )
     frauds = e.part("test").get("frauds", 0)
-    if frauds < FEW_FRAUDS:
+    if frauds is None or frauds < FEW_FRAUDS:
         found.append(f"Few frauds: the test part holds {count(frauds)}, below {FEW_FRAUDS}; expect wide intervals.")
     days = 0 if e.daily is None else int((e.daily["model"] == e.candidate).sum())
     if 0 < days < FEW_DAYS:
@@ -332,6 +370,13 @@ def found_limitations(e: Evidence) -> list[str]:
         if outside:
             found.append(
                 f"Calibration: in {outside} of {len(risk)} groups the stated risk lies outside the 95 % interval."
+            )
+    if e.membership is not None:
+        of_frauds = e.membership.loc[e.membership["group"] == "fraud", "auc"].max()
+        if of_frauds > REMEMBERS:
+            found.append(
+                f"Memory: the stated risk tells with an AUC of {of_frauds:.3f} which frauds the model learnt from; a "
+                "smaller depth or a larger min_child_weight makes it forget single payments."
             )
     if e.importance is not None and len(e.importance):
         top = e.importance.nlargest(1, "share").iloc[0]
@@ -398,6 +443,7 @@ SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     results.features,
     results.audit,
     results.performance,
+    comparison.comparison,
     results.ranking,
     results.money_saved,
     results.calibration,

@@ -1,0 +1,134 @@
+"""The promotion gate: what it lets pass, what it holds back, and what it says of both."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fraudlab.config import GateConfig
+from fraudlab.gate import Incumbent, promotion_gate
+from fraudlab.metrics import compare
+from fraudlab.schema import InputError
+
+DAY = pd.Timedelta(days=1)
+REFIT_END = pd.Timestamp("2026-05-03", tz="UTC")
+FOLD = SimpleNamespace(refit_end=REFIT_END, test_start=REFIT_END + 14 * DAY, test_end=REFIT_END + 35 * DAY)
+OURS = {"xgboost__auc_roc": 0.9, "xgboost__card_precision_at_k": 0.3, "rules__card_precision_at_k": 0.1}
+SCORES = pd.DataFrame({"champion": [0.1]})
+
+
+def figures(**values: float) -> pd.DataFrame:
+    rows = []
+    for name, value in values.items():
+        model, metric = name.split("__")
+        rows.append({"model": model, "metric": metric, "group": "all", "value": value})
+    return pd.DataFrame(rows)
+
+
+def difference(value: float, low: float, high: float) -> pd.DataFrame:
+    row = {"view": "overall", "model": "difference", "metric": "card_precision_at_k", "value": value}
+    return pd.DataFrame([row | {"low": low, "high": high}, row | {"view": "period", "low": 0.0, "high": 0.0}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside", "passed"),
+    [
+        ({}, None, [True, True]),
+        ({"xgboost__auc_roc": 0.55}, None, [False, True]),
+        ({"rules__card_precision_at_k": 0.3}, None, [True, False]),
+        ({}, (0.0, 0.0, 0.0), [True, True, True, True]),
+        ({}, (-0.01, -0.019, 0.02), [True, True, True, True]),
+        ({}, (0.01, -0.021, 0.05), [True, True, True, False]),  # ahead as it seems, but the test is too small to tell
+        ({}, (np.nan, np.nan, np.nan), [True, True, True, False]),
+    ],
+)
+def test_the_gate(changes, beside, passed) -> None:
+    champion = None if beside is None else Incumbent("1", REFIT_END, SCORES)
+    found = promotion_gate(
+        figures(**(OURS | changes)),
+        "xgboost",
+        champion,
+        GateConfig(non_inferiority=0.02),
+        fold=FOLD,
+        comparison=None if beside is None else difference(*beside),
+    )
+    assert [check["passed"] for check in found] == passed
+    assert all(check["required"] and check["check"] and check["found"] for check in found)
+
+
+def test_the_gate_says_the_difference_and_its_interval() -> None:
+    found = promotion_gate(
+        figures(**OURS),
+        "xgboost",
+        Incumbent("1", REFIT_END, SCORES),
+        GateConfig(non_inferiority=0.05),
+        fold=FOLD,
+        comparison=difference(0.0952, 0.0193, 0.1524),
+    )
+    assert found[-1] == {
+        "check": "not worse than the champion (precision at the budget)",
+        "required": "difference above -0.050 with 95 % confidence",
+        "found": "+0.095, interval +0.019 to +0.152",
+        "passed": True,
+    }
+
+
+def test_the_gate_reads_the_paired_difference_of_a_comparison() -> None:
+    """Two models that differ little pass on the paired interval, where their own intervals would say nothing."""
+    rng = np.random.default_rng(0)
+    y, noise = rng.random(4000) < 0.05, rng.normal(size=4000)
+    score = 2 * y + noise
+    table = compare(
+        y,
+        score + 0.01 * rng.normal(size=4000),
+        score,
+        event_time=REFIT_END + rng.integers(0, 20, 4000) * DAY,
+        entity=rng.integers(0, 800, 4000),
+        amount=np.ones(4000),
+        k=8,
+        names=("xgboost", "champion"),
+        n_boot=100,
+    )
+    mine = table[(table["view"] == "overall") & (table["metric"] == "card_precision_at_k")].set_index("model")
+    assert mine.loc["xgboost", "high"] - mine.loc["xgboost", "low"] > 0.08
+    champion = Incumbent("1", REFIT_END, SCORES)
+    gate = GateConfig(non_inferiority=0.02)
+    found = promotion_gate(figures(**OURS), "xgboost", champion, gate, fold=FOLD, comparison=table)
+    assert found[-1]["passed"], found[-1]
+
+
+def test_a_look_back_never_takes_over() -> None:
+    later = Incumbent("1", REFIT_END + DAY, SCORES)
+    given = {"fold": FOLD, "comparison": difference(0.2, 0.1, 0.3)}
+    found = promotion_gate(figures(**OURS), "xgboost", later, GateConfig(), **given)
+    assert not found[-2]["passed"]
+    assert found[-2]["check"] == "has learnt from payments as late as the champion's"
+    flattered = Incumbent("1", FOLD.test_end, SCORES)
+    found = promotion_gate(figures(**OURS), "xgboost", flattered, GateConfig(), **given)
+    assert found[-1]["check"].endswith("which has learnt from some of these days")
+
+
+def test_a_champion_that_cannot_be_read_is_not_replaced_in_silence() -> None:
+    broken = Incumbent("1", None, None, "its package is damaged")
+    found = promotion_gate(figures(**OURS), "xgboost", broken, GateConfig(), fold=FOLD)
+    assert found[-1] == {
+        "check": "the champion can be compared",
+        "required": "a package that loads",
+        "found": "its package is damaged",
+        "passed": False,
+    }
+
+
+def test_the_gate_refuses_tables_without_the_figures() -> None:
+    with pytest.raises(InputError, match="must hold card_precision_at_k of rules once; found 0"):
+        promotion_gate(figures(**OURS).iloc[:2], "xgboost", None, GateConfig(), fold=FOLD)
+    champion = Incumbent("1", REFIT_END, SCORES)
+    with pytest.raises(InputError, match="the champion has scores but no comparison was given"):
+        promotion_gate(figures(**OURS), "xgboost", champion, GateConfig(), fold=FOLD)
+    with pytest.raises(InputError, match="must hold card_precision_at_k of difference once; found 0"):
+        promotion_gate(
+            figures(**OURS), "xgboost", champion, GateConfig(), fold=FOLD, comparison=difference(0, 0, 0).iloc[1:]
+        )
