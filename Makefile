@@ -60,11 +60,11 @@ lint: setup ## check floors, style and format; fix what can be fixed
 
 handbook: setup ## the published transactions: our figures beside the book's (DATA=path/to/handbook.parquet)
 	$(needs_data)
-	@$(BIN)/python benchmarks/handbook.py --data "$(DATA)"
+	@$(BIN)/python benchmarks/handbook.py --data "$(DATA)" && $(BIN)/python benchmarks/handbook_page.py
 
 ablation: setup ## which step of the recipe moved the published figures by how much (DATA=path/to/handbook.parquet)
 	$(needs_data)
-	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)"
+	@$(BIN)/python benchmarks/ablation.py --data "$(DATA)" && $(BIN)/python benchmarks/handbook_page.py
 
 bench-features: setup ## the feature engine beside Polars, DuckDB and pandas, some minutes (DATA=path/to/handbook.parquet)
 	@$(BIN)/python benchmarks/features.py $(if $(DATA),--data "$(DATA)")
