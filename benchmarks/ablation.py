@@ -46,7 +46,7 @@ from scipy.special import expit, logit
 
 from fraudlab.calibration import calibration_errors, fit_calibrator
 from fraudlab.config import AnomalyConfig, ModelConfig, RunConfig, SamplingConfig, Workspace, load_config
-from fraudlab.datasets import load_transactions
+from fraudlab.datasets import dataset_facts, load_transactions
 from fraudlab.features.sets import HANDBOOK, named_set
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.splits import DAY, Fold, book_fold
@@ -284,7 +284,7 @@ def run(config: RunConfig, workspace: Workspace, recipe: Declared, say: Callable
 
     judged, last = {}, []
     judge = Judge(transactions, folds_of(transactions, TEST))
-    digest = str(config.dataset.name)
+    digest = dataset_facts(config.dataset.name, purpose=config.purpose, workspace=workspace)["digest"]
     for row, (_, declared, _, to_test) in zip(rows, steps_of(recipe)):
         if not to_test:
             continue

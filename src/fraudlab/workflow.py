@@ -311,7 +311,8 @@ def _report(step: str, run: Run) -> None:
     needles = raw_identifiers(run.config)
     finding = CHECKS["FL004"]([run.folder], needles, root=run.folder)
     earlier = [check for check in run.load_json("checks") if check["code"] != finding.code]
-    run.save_json("checks", earlier + overview({"identifiers": finding}).to_dict("records"))
+    every = earlier + overview({"identifiers": finding}).to_dict("records")
+    run.save_json("checks", sorted(every, key=lambda check: check["code"]))
     if not finding.stops:
         path = build_report(run.folder, run.report)
         finding = CHECKS["FL004"]([path], needles, root=path.parent)

@@ -119,7 +119,7 @@ def test_the_features_were_checked_before_training_and_the_report_says_so(
 
     run, _ = finished
     checks = run.load_json("checks")
-    assert [check["code"] for check in checks] == ["FL001", "FL002", "FL003", "FL005", "FL004"]
+    assert [check["code"] for check in checks] == ["FL001", "FL002", "FL003", "FL004", "FL005"]
     assert checks[0]["result"] == "passed"
     assert run.load_table("leakage")["verdict"].eq("clean").all()
     assert len(run.load_table("time_consistency")) == len(run.load_table("leakage"))
