@@ -103,7 +103,7 @@ def outcomes_overview(table: pd.DataFrame) -> pd.DataFrame:
     return wide[["rule", "threshold", "period", *metrics.OUTCOMES]].reset_index(drop=True)
 
 
-def with_baselines(prepared: Prepared, scores: pd.DataFrame, config: RunConfig, *, n_boot: int = 500) -> pd.DataFrame:
+def with_baselines(prepared: Prepared, scores: pd.DataFrame, config: RunConfig, *, n_boot: int = 200) -> pd.DataFrame:
     """Compare the candidate with every other model of the run, on the same test payments.
 
     Returns

@@ -284,6 +284,7 @@ def test_membership_compares_what_was_learnt_with_what_was_not(one) -> None:
     assert table.loc["fraud", "auc"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_model_that_learns_by_heart_is_found_out(one) -> None:
     config, prepared, _ = one
     by_heart = training.fit_models(
