@@ -36,7 +36,7 @@ from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.disclosure import protected, protected_facts
 from fraudlab.recipe import Prepared
-from fraudlab.schema import FraudlabError, InputError
+from fraudlab.schema import FraudlabError, InputError, require_columns
 from fraudlab.training import FittedModel
 
 EVIDENCE_VERSIONS = (
@@ -254,9 +254,13 @@ class Run:
         try:
             package = serving.load_package(champion["package"], digest=champion["digest"])
             features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
+            # Categories are read from the payments themselves; the model turns them into numbers.
+            names = package.model.encoder.columns if package.model.encoder else ()
+            require_columns(prepared.transactions, names, where="the champion's categories")
+            features = features.assign(**{name: prepared.transactions[name].to_numpy() for name in names})
+            scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)
         except FraudlabError as error:
             return Incumbent(champion["version"], None, None, str(error))
-        scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)
         scores = scored[["score", "risk"]].rename(columns={"score": "champion", "risk": "champion_risk"})
         until = package.facts.get("learnt_until")
         return Incumbent(champion["version"], None if until is None else pd.Timestamp(until), scores)

@@ -69,11 +69,15 @@ def test_one_call_does_what_the_steps_do_by_hand(one) -> None:
         seed=config.seed,
         describe=prepared.feature_set.describe(),
         min_positives=config.split.min_positives,
+        categories=config.features.categories,
+        encoding=config.features.encoding,
+        anomaly=config.anomaly,
         threads=1,
     )
-    assert list(models) == list(by_hand) == ["xgboost", "logistic", "rules"]
+    assert list(models) == list(by_hand) == ["xgboost", "logistic", "rules", "anomaly"]
     for name, model in models.items():
-        np.testing.assert_array_equal(model.risk(prepared.features), by_hand[name].risk(prepared.features))
+        np.testing.assert_array_equal(model.score(prepared.features), by_hand[name].score(prepared.features))
+        assert model.calibrator == by_hand[name].calibrator
     fitted = recipe.fit(config, prepared, threads=1)
     assert fitted.thresholds == recipe.thresholds_from_validation(models["xgboost"], prepared, config)
     assert (fitted.tables, fitted.search, len(fitted.trials), len(fitted.selection)) == ({}, None, 0, 0)
