@@ -27,6 +27,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import figures
 import numpy as np
 import pandas as pd
 from frames import published, simulated
@@ -373,10 +374,7 @@ def main() -> int:
     labels = {name: "genuine payments" if name == "genuine" else name for name in SCENARIOS.values()}
     arguments.picture.parent.mkdir(parents=True, exist_ok=True)
     plots.unusual(unusual, labels).savefig(arguments.picture, dpi=130)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.out.with_name(f".{arguments.out.name}")
-    temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, arguments.out)
+    figures.write(results, arguments.out)
     print(markdown(results))
     console.print(f"written to {arguments.out}; {results['seconds']:.0f} s in all")
     return 0

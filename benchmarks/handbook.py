@@ -15,7 +15,6 @@ Practical Handbook", Université Libre de Bruxelles, 2022.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import figures
 import numpy as np
 import pandas as pd
 from handbook_protocol import FIGURES, TEST, Declared, Judge, folds_of, look, looked, said, score, summary
@@ -174,10 +174,7 @@ def write(path: Path, results: Mapping[str, Any]) -> None:
             return [rounded(value) for value in item]
         return round(item, 6) if isinstance(item, float) else item
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(rounded(results), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    figures.write(rounded(results), path)
 
 
 def console_for_logs() -> Console:
