@@ -385,6 +385,15 @@ def test_a_published_set_is_recognised_by_its_columns() -> None:
     assert quickstart.ready_config(ulb[:-1], ROOT / "configs") is None
 
 
+def test_every_named_public_set_is_shipped_and_a_config_of_ones_own_is_none(tmp_path: Path) -> None:
+    assert all((ROOT / "configs" / f"{name}.toml").is_file() for name in quickstart.PUBLISHED)
+    (tmp_path / "contracts").mkdir()
+    for folder in ("", "contracts/"):
+        (tmp_path / f"{folder}mine.toml").write_bytes((ROOT / "configs" / f"{folder}ulb.toml").read_bytes())
+    ulb = ["Time", *(f"V{i}" for i in range(1, 29)), "Amount", "Class"]
+    assert quickstart.ready_config(ulb, tmp_path) is None
+
+
 def test_the_command_looks_writes_and_says_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUDLAB_HOME", str(tmp_path))
     payments().to_csv(tmp_path / "pay.csv", index=False)

@@ -199,19 +199,19 @@ def name_of(path: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem.casefold()).strip("-") or "table"
 
 
-def ready_config(names: Iterable[str], folder: Path) -> Path | None:
-    """Return a run config in `folder` whose contract's source columns are all among `names`; None where there is none.
+PUBLISHED = ("baf", "ieee-cis", "paysim", "sparkov", "tabformer", "ulb")
+"""The public sets whose configs are shipped (docs/datasets.md); other configs are somebody's own."""
 
-    Of several, the one that reads most columns; one that reads fewer than five fits too easily.
+
+def ready_config(names: Iterable[str], folder: Path) -> Path | None:
+    """Return the config of the public set in `folder` whose source columns are all among `names`; None without one.
+
+    Of several, the one that reads most columns.
     """
-    names, best = set(names), (4, None)
-    for path in sorted(folder.glob("*.toml")):
-        try:
-            config = load_config(path)
-            sources = load_contract(config.dataset.contract).sources
-        except InputError:
-            continue
-        if config.dataset.source == "file" and set(sources) <= names and len(sources) > best[0]:
+    names, best = set(names), (0, None)
+    for path in (folder / f"{name}.toml" for name in PUBLISHED):
+        sources = load_contract(load_config(path).dataset.contract).sources if path.is_file() else ()
+        if sources and set(sources) <= names and len(sources) > best[0]:
             best = (len(sources), path)
     return best[1]
 
