@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab import explain
+from fraudlab import reasons as reasons_of
 from fraudlab.config import digest_of
 from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers
 from fraudlab.model_files import load_model, save_model
@@ -124,10 +125,10 @@ class Package:
         rows = np.flatnonzero(tier.codes > list(TIERS).index("low"))
         if len(rows):
             alerts = self.model.complete(X.iloc[rows])
-            sentences = [[explain.UNEXPLAINED]] * len(rows)
+            sentences = [[reasons_of.UNEXPLAINED]] * len(rows)
             if self.model.explains:
                 table = explain.contributions(self.model, alerts)
-                sentences = explain.reasons(table, alerts, self.describe, top=TOP_REASONS)
+                sentences = reasons_of.reasons(table, alerts, self.describe, top=TOP_REASONS)
             for row, said in zip(rows, sentences, strict=True):
                 told[row] = said
         return told

@@ -14,11 +14,12 @@ from sklearn.preprocessing import TargetEncoder
 from fraudlab.boosting import boost, tree_data
 from fraudlab.config import FeaturesConfig, ModelConfig, RunConfig
 from fraudlab.encodings import Coding, Encoder, fit_encoder
-from fraudlab.explain import contributions, dependence, importance, reasons
+from fraudlab.explain import contributions, dependence, importance
 from fraudlab.features import FeatureSet, risk
 from fraudlab.features.words import describe_category
 from fraudlab.model_files import load_model, save_model
 from fraudlab.models import FittedModel, feature_matrix
+from fraudlab.reasons import reasons
 from fraudlab.schema import InputError
 
 TREES = ModelConfig(n_estimators=20, max_depth=3, max_bin=64, early_stopping_rounds=0)

@@ -19,12 +19,12 @@ from fraudlab.explain import (
     contributions,
     dependence,
     example_alerts,
-    format_value,
     importance,
-    reasons,
     shap_explanation,
 )
 from fraudlab.features.sets import CARD_V1
+from fraudlab.features.words import format_value
+from fraudlab.reasons import reasons
 from fraudlab.schema import InputError
 from fraudlab.training import FittedModel, fit_estimator, fit_rules
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fraudlab.explain import reasons
 from fraudlab.features import (
     FeatureSet,
     count,
@@ -53,6 +52,7 @@ from fraudlab.features import (
 from fraudlab.features.sets import NAMED_SETS
 from fraudlab.features.specs import CurrentSpec, LinkSpec, PastSpec, WindowSpec
 from fraudlab.features.words import Words, format_value, noun, one_or_none
+from fraudlab.reasons import reasons
 
 KINDS = {"count", "amount", "ratio", "days", "speed", "share", "part", "flag", "number"}
 FAILED = ("auth_result", "=", "failed")

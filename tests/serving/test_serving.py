@@ -16,6 +16,7 @@ from fraudlab import explain, serving
 from fraudlab.config import ModelConfig
 from fraudlab.decisions import Thresholds
 from fraudlab.models import FittedModel
+from fraudlab.reasons import reasons
 from fraudlab.schema import InputError
 from fraudlab.serving import Package, load_package, save_package
 from fraudlab.training import fit_calibrator, fit_estimator, fit_rules
@@ -92,7 +93,7 @@ def test_only_alerts_are_explained_and_in_their_own_rows(package, model, X):
     assert all(told.loc[~alerts, "reasons"].map(len) == 0)
     for row in np.flatnonzero(alerts)[:20]:
         one = X.iloc[[row]]
-        assert told["reasons"].iloc[row] == explain.reasons(explain.contributions(model, one), one, DESCRIBE)[0]
+        assert told["reasons"].iloc[row] == reasons(explain.contributions(model, one), one, DESCRIBE)[0]
     assert told.loc[alerts, "reasons"].map(len).max() == 3
     assert package.score(X, reasons=False)["reasons"].map(len).sum() == 0
 
