@@ -108,7 +108,10 @@ def test_what_a_set_reads_and_how_it_is_kept(payments):
     # A column of that name among the transactions is not read.
     there = payments.assign(amount_ratio=-1.0)
     pd.testing.assert_frame_equal(SPREE.compute(there), SPREE.compute(payments))
-    assert SPREE.describe()["meaning"].str.contains("amount ratio").sum() >= 4
+    meanings = SPREE.describe()["meaning"]
+    assert meanings.str.contains("amount ratio").sum() == 2
+    assert meanings.str.contains("amount above 2 times the usual").sum() == 2
+    assert meanings[0] == "Amount divided by the mean amount by the same customer in the last 10 days."
 
 
 def test_no_feature_of_it_sees_the_future(payments):

@@ -66,10 +66,12 @@ def test_every_named_set_describes_every_column():
 def test_the_default_set_speaks_plainly():
     words = CARD_V1.describe().set_index("column")
     assert {name: words.loc[name, "template"] for name in words.index if "ratio" in name or "is_new" in name} == {
-        "customer_id__amount__ratio__30d": "{value} times this customer's usual amount over 30 days",
+        "customer_id__amount__ratio__30d": "{value} times this customer's usual amount over 30 days"
+        "[, which is {customer_id__amount__mean__30d}]",
         "customer_id__amount__max_ratio__30d": "{value} times this customer's largest amount within 30 days",
         "merchant_id__amount__ratio__30d": "{value} times this merchant's usual amount over 30 days",
-        "customer_id__device_id__is_new": "first payment by this customer on this device",
+        "customer_id__device_id__is_new": "first payment by this customer on this device"
+        "[; {device_id__customer_id__distinct__30d__with_current-1} other customers used it within 30 days]",
         "customer_id__merchant_id__is_new": "first payment by this customer at this merchant",
         "customer_id__country__is_new": "first payment by this customer in this country",
     }

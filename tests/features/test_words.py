@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from fraudlab.features import (
     FeatureSet,
@@ -19,6 +21,7 @@ from fraudlab.features import (
     hour,
     hour_shift,
     hour_spread,
+    is_new,
     labelled,
     linked,
     linked_frauds,
@@ -39,6 +42,8 @@ from fraudlab.features import (
     share,
     since_first,
     since_fraud,
+    since_last,
+    speed,
     std,
     std_gap,
     total,
@@ -49,12 +54,13 @@ from fraudlab.features import (
     weekend,
     zscore,
 )
-from fraudlab.features.sets import NAMED_SETS
+from fraudlab.features.sets import CARD_V1, NAMED_SETS
 from fraudlab.features.specs import CurrentSpec, LinkSpec, PastSpec, WindowSpec
-from fraudlab.features.words import Words, format_value, noun, one_or_none
+from fraudlab.features.words import Words, describe_category, format_value, noun, one_or_none
 from fraudlab.reasons import reasons
+from fraudlab.schema import InputError
 
-KINDS = {"count", "amount", "ratio", "days", "speed", "share", "part", "flag", "number"}
+KINDS = {"count", "amount", "ratio", "days", "speed", "share", "part", "flag", "weekday", "number"}
 FAILED = ("auth_result", "=", "failed")
 
 
@@ -67,9 +73,9 @@ def window_specs(by):
         options |= {"zone": "America/New_York"} if takes.zone else {}
         options |= {"prior": (0.01, 20)} if statistic == "risk" else {}
         each = [{}, {"delay": "14d"}, *({name: given} for name, given in options.items()), options | {"delay": "14d"}]
-        for given in {str(given): given for given in each}.values():
+        for chosen in {str(chosen): chosen for chosen in each}.values():
             for q in (0.5, 0.9) if statistic == "quantile" else (None,):
-                yield WindowSpec(statistic, by, ["1d", "7d"], **fixed, **given, q=q)
+                yield WindowSpec(statistic, by, ["1d", "7d"], **fixed, **chosen, q=q)
 
 
 def every_spec():
@@ -96,6 +102,11 @@ def every_spec():
 EVERY = FeatureSet("every", every_spec()).describe()
 
 
+def alone(templates: pd.Series) -> pd.Series:
+    """Templates without what siblings add to them and without the brackets that say "only if there are some"."""
+    return templates.str.replace(r"\[[^\[\]{}]*\{(?!value\})[^{}]+\}[^\[\]{}]*\]", "", regex=True).str.strip("[]")
+
+
 @pytest.mark.parametrize("part", ["label", "meaning", "template"])
 def test_no_two_columns_say_the_same(part):
     assert EVERY.loc[EVERY[part].duplicated(keep=False), ["column", part]].empty
@@ -105,9 +116,9 @@ def test_every_statistic_and_option_speaks_plainly():
     assert len(EVERY) > 500
     assert set(EVERY["kind"]) <= KINDS
     assert EVERY["meaning"].str.fullmatch(r"[A-Z0-9].*\.").all()
-    filled = EVERY["template"].str.replace("{value}", "7")
+    filled = alone(EVERY["template"]).str.replace("{value}", "7")
     for said in (EVERY["label"], EVERY["meaning"], EVERY["group"], filled):
-        assert not said.str.contains(r"[_{}]|  |None|\bof of\b|^ | $|,,").any()
+        assert not said.str.contains(r"[_{}\[\]]|  |None|\bof of\b|^ | $|,,").any()
     flag = EVERY["kind"] == "flag"
     assert (EVERY["template"].str.count(re.escape("{value}")) == (~flag)).all()
 
@@ -319,7 +330,7 @@ REASONS = {
     linked_frauds("customer_id", "device_id"): (1, "1 known fraud of customers linked through shared devices"),
     hour("Europe/Berlin"): (3, "Hour of the day, Europe/Berlin time: 3"),
     night("Europe/Berlin"): (1, "At night, Europe/Berlin time"),
-    weekday(): (6, "Day of the week, 0 for Monday: 6"),
+    weekday(): (6, "On a Sunday"),
     round_amount(): (1, "Round amount"),
     round_amount(step=50): (1, "Round amount, a multiple of 50"),
 }
@@ -399,7 +410,14 @@ def test_one_or_none_of_whatever_is_counted():
         one = one_or_none(f"{{value}} different {plural} with this card within 1 day", 1)
         shown = f"value of {singular}" if plural.startswith("values of") else singular
         assert one == f"{{value}} {shown} with this card within 1 day"
-    assert one_or_none("{value} payments", 1) == "{value} payments"
+    assert one_or_none("{value} payments", 1) == "{value} payment"
+    assert one_or_none("{value} such payments within 7 days", 1) == "{value} such payment within 7 days"
+    assert one_or_none("{value} other customers used it", 1) == "{value} other customer used it"
+    assert one_or_none("recent payments: {value}", 1) == "recent payments: {value}"
+
+
+def test_almost_all_are_not_all():
+    assert [format_value(part, "share") for part in (0.994, 0.996, 0.99999, 1)] == ["99 %", "99.6 %", "99.9 %", "100 %"]
 
 
 def test_values_of_the_kinds_read_well():
@@ -422,3 +440,164 @@ def test_the_page_tells_which_statistic_takes_what():
     for statistic in [*WindowSpec.STATISTICS, *PastSpec.STATISTICS, *LinkSpec.STATISTICS, *CurrentSpec.STATISTICS]:
         name = {"since_first_fraud": "since_fraud", "round": "round_amount"}.get(statistic, statistic)
         assert f"**{name}**" in page, f"the page has no entry for {name}"
+
+
+# -- Chinese ---------------------------------------------------------------------------------------------------------
+
+# What stays in Latin letters: time zones, and columns that the table of nouns does not know.
+LATIN = ("UTC", "America/New_York", "Europe/Berlin")
+TEMPLATES = ("template", "template_zh")
+CHINESE = ["label_zh", "group_zh", "meaning_zh", "template_zh"]
+SETS = {"every": EVERY} | {name: features.describe() for name, features in NAMED_SETS.items()}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_column_has_chinese_words_without_latin_letters_or_spaces(name):
+    table = SETS[name].assign(template_zh=alone(SETS[name]["template_zh"]).str.replace("{value}", "", regex=False))
+    assert table[CHINESE].map(bool).all(axis=None) or (table["kind"] == "flag").any()
+    for part in CHINESE:
+        said = table[part]
+        for kept in (*LATIN, "00:00", "06:59"):
+            said = said.str.replace(kept, "", regex=False)
+        wrong = said[said.str.contains(r"[A-Za-z_{}\[\]]|[ ,:;()?!\"']")]
+        assert wrong.empty, wrong.tolist()[:5]
+        assert said.str.contains(r"[\u4e00-\u9fff]").all()
+    assert table["meaning_zh"].str.fullmatch(r"[^。]+。").all()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_chinese_words_tell_as_much_as_the_english_ones(name):
+    table = SETS[name]
+    for part in ("label", "meaning", "template"):
+        assert not table[f"{part}_zh"].duplicated().any()
+    for part in ("template", "template_zh"):
+        assert (table[part].str.count(re.escape("{value}")) == (table["kind"] != "flag")).all()
+    # Both languages name the same facts of the same columns, and hold back in the same cases.
+    facts = [table[part].map(lambda text: re.findall(r"\{([^{}]+)\}", text)).map(sorted) for part in TEMPLATES]
+    assert (facts[0] == facts[1]).all()
+    assert (table["template"].str.startswith("[") == table["template_zh"].str.startswith("[")).all()
+    assert table.groupby("reason")["group_zh"].nunique().eq(1).all()
+
+
+def test_numbers_and_windows_are_the_same_in_both_languages():
+    def numbers(text: str) -> list[str]:
+        return sorted(re.findall(r"\d+(?:\.\d+)?", text))
+
+    told = zip(EVERY["column"], EVERY["kind"], *(alone(EVERY[part]).map(numbers) for part in TEMPLATES))
+    for column, kind, english, chinese in told:
+        if kind != "flag" and "hour" not in column:  # "halved every hour" has no number in English either
+            # English leaves the one out of "within the latest payment".
+            assert english in (chinese, chinese[1:]), column
+
+
+REASONS_ZH = {
+    ratio("amount", by="customer_id", window="90d"): (4.8, "金额是该客户过去90天平均水平的4.8倍"),
+    by_customer(ratio, "amount", last=5): (4.8, "金额是该客户过去30天内最近5笔交易平均水平的4.8倍"),
+    by_customer(ratio, "amount", where=("channel", "=", "online")): (
+        2.0,
+        "金额是该客户过去30天内渠道为线上的交易平均水平的2.0倍",
+    ),
+    by_customer(zscore, "amount"): (5.2, "金额偏离该客户过去30天平均水平5.2个标准差"),
+    by_customer(percentile, "amount"): (0.98, "金额高于该客户过去30天内交易的98%"),
+    by_customer(distinct, "merchant_id"): (3, "该客户过去30天内交易涉及3家不同的商户"),
+    distinct("customer_id", by="device_id", window="1d"): (4, "该设备过去1天内交易涉及4位不同的客户"),
+    distinct("customer_id", by="ip", window="1d"): (1, "该网络地址过去1天内交易涉及1位客户"),
+    by_customer(count, where=FAILED): (2, "该客户过去30天内有2笔认证结果为失败的交易"),
+    count("card_id", "1h", where=("amount", "<", 3)): (4, "该卡过去1小时内有4笔金额低于3的交易"),
+    count("merchant_id", "7d", delay="14d"): (12, "该商户截至14天前的7天内有12笔交易"),
+    by_customer(repeats, "amount"): (2, "该客户过去30天内交易中有2笔与本笔金额相同"),
+    by_customer(share, "merchant_category"): (0, "该商户类别占该客户过去30天内交易的0%"),
+    by_customer(hour_shift): (7.25, "与该客户过去30天的惯常交易时刻相差7.25小时"),
+    by_customer(usual_distance): (844, "距该客户过去30天的惯常地点844公里"),
+    risk("merchant_id", "28d", last=20, prior=(0.01, 20)): (
+        0.25,
+        "该商户过去28天内最近20笔结果已知的交易中25%为欺诈（向1%收缩）",
+    ),
+    since_fraud("merchant_id", "90d"): (2, "距该商户过去90天内最近一笔已知欺诈2天"),
+    since_last("customer_id"): (0.0005, "距该客户上一笔交易不到2分钟"),
+    since_first(("customer_id", "device_id")): (2, "距该客户和该设备首笔交易2天"),
+    is_new("device_id", by="customer_id"): (1, "该客户首次使用该设备"),
+    is_new("merchant_id", by="customer_id"): (1, "该客户首次在该商户交易"),
+    is_new("ip", by="customer_id"): (1, "该客户首次通过该网络地址交易"),
+    speed(by="customer_id"): (912.4, "自该客户上一交易地点到此需912公里/小时"),
+    decayed_count("card_id", "6h"): (2.4143, "该卡近期交易笔数（每6小时减半）：2.41"),
+    linked("customer_id", ["device_id", "card_id", "ip"]): (7, "经共用的设备、卡和网络地址关联到7位客户（含本笔）"),
+    hour("Europe/Berlin"): (3, "交易时刻为3时（Europe/Berlin时间）"),
+    weekday(): (6, "星期日交易"),
+    value("fuel_litres"): (40, "fuel_litres为40"),
+}
+
+
+@pytest.mark.parametrize("spec", REASONS_ZH, ids=lambda spec: spec.columns[0])
+def test_a_reason_reads_well_in_chinese(spec):
+    number, sentence = REASONS_ZH[spec]
+    column = spec.columns[0]
+    describe = FeatureSet("one", [spec]).describe()
+    moved, values = pd.DataFrame({column: [1.0], "base": [-3.0]}), pd.DataFrame({column: [float(number)]})
+    assert reasons(moved, values, describe, lang="zh") == [[sentence]]
+
+
+def test_describe_speaks_one_language_at_a_time_and_keeps_the_chinese():
+    english, chinese = CARD_V1.describe(), CARD_V1.describe("zh")
+    assert list(english.columns) == list(chinese.columns) == [*Words._fields, *CHINESE]
+    for part in ("label", "group", "meaning", "template"):
+        assert chinese[part].equals(english[f"{part}_zh"].rename(part))
+    assert chinese[["column", "reason", "kind", *CHINESE]].equals(english[["column", "reason", "kind", *CHINESE]])
+    with pytest.raises(InputError, match=r"^lang: must be one of en, zh; found 'fr'; valid are: en, zh$"):
+        CARD_V1.describe("fr")
+
+
+def test_what_was_computed_first_is_told_as_what_it_is():
+    words = NAMED_SETS["handbook-v2"].describe().set_index("column")
+    assert words.loc["amount_ratio", "template"] == "{value} times this customer's usual amount over 60 days"
+    column = "customer_id__count__7d__where_amount_ratio_gt_3"
+    assert words.loc[column, "meaning"] == (
+        "Number of payments with amount above 3 times the usual by the same customer in the last 7 days."
+    )
+    assert words.loc[column, "template_zh"] == "该客户过去7天内有{value}笔金额高于平时3倍的交易"
+
+
+def test_an_identifier_is_named_never_quoted():
+    for column in ("merchant_id", "ip", "card_number", "email", "holder_name", "account_iban", "session_token"):
+        for words in (describe_category(column), describe_category(column, "zh"), words_of(value(column))):
+            assert words.kind == "identifier"
+            assert "{value}" not in words.template
+    assert describe_category("ip", "zh").template == "该网络地址"
+    assert describe_category("email_domain").template == "Email domain: {value}"
+
+
+# Names and values as careless people choose them: brackets, braces, quotes, spaces, other scripts.
+NAMES = st.text("ab_9[]{}(){ %é中'\"", min_size=1, max_size=8)
+LIMITS = st.one_of(st.integers(-5, 5), st.booleans(), NAMES)
+
+
+@given(
+    statistic=st.sampled_from(["count", "mean", "distinct", "share", "ratio", "entropy", "repeats", "percentile"]),
+    by=st.lists(st.one_of(NAMES, st.sampled_from(["customer_id", "device_id"])), min_size=1, max_size=2, unique=True),
+    named=NAMES,
+    window=st.sampled_from(["1h", "15min", "7d", "1w", "30s"]),
+    last=st.one_of(st.none(), st.integers(1, 30)),
+    delay=st.one_of(st.none(), st.sampled_from(["1d", "2w"])),
+    where=st.one_of(st.none(), st.tuples(NAMES, st.just("="), LIMITS)),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_spec_has_whole_sentences_in_both_languages(statistic, by, named, window, last, delay, where):
+    takes = WindowSpec.STATISTICS[statistic]
+    fixed = {"value": named} if takes.value else {}
+    try:
+        spec = WindowSpec(statistic, by, window, **fixed, last=last if takes.last else None, delay=delay, where=where)
+        new = PastSpec("is_new", by[:1], value=named)
+        features = FeatureSet("any", [spec, new])
+    except InputError:
+        assume(False)
+    table = features.describe()
+    moved = pd.DataFrame([[1.0, 0.5, -3.0]], columns=[*table["column"], "base"])
+    values = pd.DataFrame([[2.0, 1.0]], columns=table["column"])
+    assert table[["label", "group", "label_zh", "group_zh"]].map(bool).all(axis=None)
+    assert table["meaning"].str.endswith(".").all()
+    assert table["meaning_zh"].str.endswith("。").all()
+    for lang, template in zip(("en", "zh"), TEMPLATES):
+        assert (table[template].str.count(re.escape("{value}")) == (table["kind"] != "flag")).all()
+        [said] = reasons(moved, values, table, lang=lang)
+        assert said
+        assert not any(set("[]{}") & set(sentence) for sentence in said)

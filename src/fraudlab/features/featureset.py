@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fraudlab.config import digest_of
-from fraudlab.features.specs import Spec, spec_from_dict, spec_to_dict
-from fraudlab.features.words import Words
+from fraudlab.features.facts import with_facts
+from fraudlab.features.specs import CurrentSpec, Spec, spec_from_dict, spec_to_dict
+from fraudlab.features.words import LANGUAGES, SPOKEN, Words, check_language, with_derived
 from fraudlab.schema import BY_NAME, COLUMNS, InputError
 
 if TYPE_CHECKING:
@@ -199,14 +200,51 @@ class FeatureSet:
             state.learn(history)
         return state
 
-    def describe(self) -> pd.DataFrame:
+    def describe(self, lang: str = "en") -> pd.DataFrame:
         """Return a row per column: its words, all text.
 
-        Columns: column, label (short, for pictures), group (of reasons), meaning (a sentence), template (a reason, with
-        `{value}`), kind (of value).
+        Parameters
+        ----------
+        lang : "en" or "zh", the language of label, group, meaning and template.
+
+        Returns
+        -------
+        Columns column, label (short, for pictures), reason (code of the reason it belongs to), group (that reason's
+        name), meaning (a sentence), template (a reason, with `{value}`; parts in [brackets] hold facts of other columns
+        and are left out where unknown), kind (of value); and label_zh, group_zh, meaning_zh, template_zh in Chinese.
+
+        Raises
+        ------
+        InputError : another language.
+
+        >>> from fraudlab.features import ratio
+        >>> words = FeatureSet("tiny", [ratio("amount", by="customer_id", window="90d")]).describe()
+        >>> words[["reason", "template", "template_zh"]].iloc[0].tolist()
+        ['R01', "{value} times this customer's usual amount over 90 days", '金额是该客户过去90天平均水平的{value}倍']
         """
-        rows = [row for spec in self.specs for row in spec.describe()]
-        return pd.DataFrame(rows, columns=list(Words._fields)).astype("str")
+        check_language(lang)
+        spoken = {
+            language: pd.DataFrame(self._words(language), columns=list(Words._fields)).astype("str")
+            for language in LANGUAGES
+        }
+        table = spoken[lang]
+        return table.assign(**{f"{name}_zh": spoken["zh"][name] for name in SPOKEN})
+
+    def _words(self, lang: str) -> list[Words]:
+        derived = dict(self.derived)
+        rows = []
+        for spec in self.specs:
+            if isinstance(spec, CurrentSpec) and spec.statistic == "value" and spec.value in derived:
+                # What was computed first is told as what it is, not by the name it was given.
+                told = derived[spec.value].describe(lang)
+                rows += [word._replace(column=column) for word, column in zip(told, spec.columns)]
+                continue
+            told = spec.describe(lang)
+            where = getattr(spec, "where", None)
+            if where and where[0] in derived:
+                told = [with_derived(word, where, derived[where[0]], lang) for word in told]
+            rows += told
+        return with_facts(self.specs, rows, lang)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the set as plain values, ready for JSON."""

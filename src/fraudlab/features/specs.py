@@ -214,8 +214,8 @@ class WindowSpec:
         delay = parse_duration(self.delay, "delay") if self.delay else 0
         return tuple(Span(parse_duration(width, "window"), delay, self.include_current) for width in self.window)
 
-    def describe(self) -> list[words.Words]:
-        return [words.describe_window(self, *pair) for pair in zip(self.columns, self.window)]
+    def describe(self, lang: str = "en") -> list[words.Words]:
+        return [words.describe_window(self, *pair, lang) for pair in zip(self.columns, self.window)]
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ class PastSpec:
         """The parameter `floor` or `half_life` in microseconds."""
         return parse_duration(getattr(self, name), name)
 
-    def describe(self) -> list[words.Words]:
-        return [words.describe_past(self, self.columns[0])]
+    def describe(self, lang: str = "en") -> list[words.Words]:
+        return [words.describe_past(self, self.columns[0], lang)]
 
 
 @dataclass(frozen=True)
@@ -327,8 +327,8 @@ class LinkSpec:
         labels = ("is_fraud", "label_time") if self.statistic == "linked_frauds" else ()
         return (self.value, *self.through, *labels)
 
-    def describe(self) -> list[words.Words]:
-        return [words.describe_link(self, self.columns[0])]
+    def describe(self, lang: str = "en") -> list[words.Words]:
+        return [words.describe_link(self, self.columns[0], lang)]
 
 
 @dataclass(frozen=True)
@@ -365,8 +365,8 @@ class CurrentSpec:
     def requires(self) -> tuple[str, ...]:
         return _given(self.value)
 
-    def describe(self) -> list[words.Words]:
-        return [words.describe_current(self, self.columns[0])]
+    def describe(self, lang: str = "en") -> list[words.Words]:
+        return [words.describe_current(self, self.columns[0], lang)]
 
 
 Spec = WindowSpec | PastSpec | LinkSpec | CurrentSpec

@@ -1,326 +1,153 @@
 """What a feature means in words: a label for pictures, the sentence for tables, the reason for investigators.
 
-The tables below hold a line per statistic; what stands in braces is filled in from the spec. A template's `{value}` is
-filled later, by `format_value`, which adds the unit for the kinds days, speed, share and part. At most one reason per
-group is shown, so a group is what an investigator takes for one thought.
+`words.toml` holds a line per statistic, in English and Chinese; what stands in its braces is filled in here from the
+spec. A template's `{value}` is filled later, by `format_value`, which adds the unit for the kinds days, speed, share,
+part and weekday. Its parts in [square brackets] name a fact and are left out where that fact is unknown or none. Every
+feature belongs to a named reason with a code; at most one sentence per reason is shown, so a reason is what an
+investigator takes for one thought.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import re
+import tomllib
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-UNITS = {"s": "second", "min": "minute", "h": "hour", "d": "day", "w": "week"}
+import pandas as pd
+
+from fraudlab.schema import BY_NAME, InputError, did_you_mean
+
+LANGUAGES = ("en", "zh")
+SPOKEN = ("label", "group", "meaning", "template")
+"""The columns of `FeatureSet.describe()` that are sentences or names: each also with the suffix `_zh`."""
+
+# Last words of a column's name that make its values identifiers, wherever a contract keeps such a column as a category.
+# fmt: off
+SECRET = frozenset({
+    "account", "address", "email", "fingerprint", "hash", "iban", "id", "ip", "key", "name", "number", "pan",
+    "passport", "phone", "pseudonym", "ref", "ssn", "token", "uuid",
+})
+# fmt: on
 
 
 class Words(NamedTuple):
-    """One row of `FeatureSet.describe()`."""
+    """The words of one column in one language; `reason` is the code of the reason it belongs to, `group` its name."""
 
     column: str
     label: str
+    reason: str
     group: str
     meaning: str
     template: str
     kind: str
 
 
-class _Line(NamedTuple):
-    """What a statistic says: its short name, its meaning, its reason, and the kind of its value."""
+class Reason(NamedTuple):
+    """A named reason: its code, its name and what it is about, by language."""
 
-    label: str
-    meaning: str
-    template: str
-    kind: str
+    code: str
+    name: Mapping[str, str]
+    about: Mapping[str, str]
 
 
-# column -> (noun, plural, how a payment belongs to it)
-_NOUNS = {
-    "customer_id": ("customer", "customers", "by"),
-    "card_id": ("card", "cards", "with"),
-    "merchant_id": ("merchant", "merchants", "at"),
-    "merchant_category": ("merchant category", "merchant categories", "in"),
-    "device_id": ("device", "devices", "on"),
-    "ip": ("network address", "network addresses", "from"),
-    "country": ("country", "countries", "in"),
-    "currency": ("currency", "currencies", "in"),
-    "channel": ("channel", "channels", "through"),
-    "auth_result": ("authentication", "authentication results", "with"),
-    "auth_method": ("authentication method", "authentication methods", "with"),
-}
-_COMPARISONS = {"=": "of", "!=": "other than", "<": "below", "<=": "of at most", ">": "above", ">=": "of at least"}
+@functools.cache
+def wording() -> dict[str, Any]:
+    """Return the table of words, as it stands in `words.toml`."""
+    return tomllib.loads(files("fraudlab.features").joinpath("words.toml").read_text(encoding="utf-8"))
 
-# Of windows: {rows} are the payments of the window that count, {compared} the same after "the mean amount".
-_WINDOW = {
-    name: _Line(
-        f"{adjective} {{what}}",
-        f"{adjective} {{what}} of the {{rows}}",
-        f"{adjective} {{what}} of {{value}}{{which}} {{this}} {{within}}",
-        "amount",
-    )
-    for name, adjective in (("mean", "mean"), ("median", "median"), ("minimum", "smallest"), ("maximum", "largest"))
-} | {
-    "count": _Line(
-        "payments", "number of payments{which} {history}", "{value} payments{which} {this} {within}", "count"
-    ),
-    "total": _Line(
-        "{what} in total", "sum of {what} over the {rows}", "{paid} in total{which} {this} {within}", "amount"
-    ),
-    "std": _Line(
-        "spread of the {what}",
-        "standard deviation of {what} over the {rows}",
-        "{what} varying by {value}{which} {this} {within}",
-        "amount",
-    ),
-    "quantile": _Line(
-        "{order} quantile of the {what}",
-        "{order} quantile of the {what} over the {rows}",
-        "{order} quantile of the {what}{which} {this} {within}: {value}",
-        "amount",
-    ),
-    "zscore": _Line(
-        "{what} against usual, z-score",
-        "distance of the {what} from the mean {what} {compared}, in standard deviations",
-        "{value} standard deviations from {whose} usual {what}{which} {over}",
-        "ratio",
-    ),
-    "ratio": _Line(
-        "{what} against usual, ratio",
-        "{what} divided by the mean {what} {compared}",
-        "{value} times {whose} usual {what}{which} {over}",
-        "ratio",
-    ),
-    "max_ratio": _Line(
-        "{what} against the largest",
-        "{what} divided by the largest {what} {compared}",
-        "{value} times {whose} largest {what}{which} {within}",
-        "ratio",
-    ),
-    "percentile": _Line(
-        "{what} against usual, percentile",
-        "share of the {rows} that have a smaller {what}, equal ones counting half",
-        "{what} larger than {value} of {whose} {latest}{which} {all_over}",
-        "share",
-    ),
-    "distinct": _Line(
-        "different {plural}",
-        "number of different {plural} in the {rows}",
-        "{value} different {plural}{which} {this} {within}",
-        "count",
-    ),
-    "mode_share": _Line(
-        "share of the most frequent {what}",
-        "share of the most frequent {what} among the {rows}",
-        "the most frequent {what} makes up {value} of {whose} {latest}{which} {all_over}",
-        "share",
-    ),
-    "entropy": _Line(
-        "variety of {plural}, bits",
-        "entropy of the {plural} in the {rows}, in bits",
-        "{value} bits of variety in the {plural} of {whose} {latest}{which} {all_over}",
-        "number",
-    ),
-    "repeats": _Line(
-        "payments {how} the same {what}",
-        "number of the {rows} that have the present one's {what}",
-        "{value} earlier payments {how} this {what}{which} {this} {within}",
-        "count",
-    ),
-    "share": _Line(
-        "share of this {what}",
-        "share of the {rows} that have the present one's {what}",
-        "this {what} makes up {value} of {whose} {latest}{which} {all_over}",
-        "part",
-    ),
-    "mean_gap": _Line(
-        "days between payments",
-        "mean days from one payment to the next over the {rows}",
-        "{value} from one payment {this} to the next, on average {over}",
-        "days",
-    ),
-    "std_gap": _Line(
-        "days between payments, spread",
-        "standard deviation of the days from one payment to the next over the {rows}",
-        "time between payments {this} varying by {value} {over}",
-        "days",
-    ),
-    "usual_hour": _Line(
-        "usual hour",
-        "mean hour of the day, taken round the clock, of the {rows}, {clock}",
-        "{whose} usual hour of the day {over}{local}: {value}",
-        "number",
-    ),
-    "hour_spread": _Line(
-        "spread around the usual hour, hours",
-        "standard deviation of the hour of the day, taken round the clock, over the {rows}, in hours, {clock}",
-        "{whose} usual hour varying by {value} h {over}{local}",
-        "number",
-    ),
-    "hour_shift": _Line(
-        "hours from the usual hour",
-        "hours between the time of day and the mean hour, taken round the clock, of the {rows}, {clock}",
-        "{value} h from {whose} usual hour {over}{local}",
-        "number",
-    ),
-    "usual_distance": _Line(
-        "km from the usual place",
-        "kilometres from the middle of the places of the {rows}",
-        "{value} km from {whose} usual place {over}",
-        "number",
-    ),
-    "frauds": _Line(
-        "known frauds",
-        "number of payments {history} already known to be fraud",
-        "{value} known frauds {this} {within}",
-        "count",
-    ),
-    "frauds of the latest": _Line(
-        "known frauds",
-        "number of frauds among the {rows} whose outcome is known",
-        "{value} known frauds among {known_ones} {this} {all_within}",
-        "count",
-    ),
-    "labelled": _Line(
-        "payments with known outcome",
-        "number of payments {history} whose outcome is known",
-        "{value} payments with known outcome {this} {within}",
-        "count",
-    ),
-    "risk": _Line(
-        "share of known fraud",
-        "share of fraud among the {rows} whose outcome is known{drawn}{empty}",
-        "{value} fraud among {known_ones} {this} {all_within}{towards}",
-        "share",
-    ),
-    "since_fraud": _Line(
-        "days since the last known fraud",
-        "days since the latest payment {history} already known to be fraud",
-        "{value} since the last known fraud {this} {within}",
-        "days",
-    ),
-    "since_first_fraud": _Line(
-        "days since the first known fraud",
-        "days since the first payment {history} already known to be fraud",
-        "{value} since the first known fraud {this} {within}",
-        "days",
-    ),
-}
 
-_PAST = {
-    "is_new": _Line(
-        "new {what} for the {whom}",
-        "1 if no earlier payment {same} has this {what}, else 0",
-        "first payment {this} {how} this {what}",
-        "flag",
-    ),
-    "since_last": _Line(
-        "days since the {whom}'s previous payment",
-        "days since the previous payment {same}",
-        "{value} since {whose} previous payment",
-        "days",
-    ),
-    "since_first": _Line(
-        "days since the {whom}'s first payment",
-        "days since the first payment {same}",
-        "{value} since {whose} first payment",
-        "days",
-    ),
-    "distance": _Line(
-        "km from the {whom}'s previous place",
-        "kilometres from the previous place of a payment {same}",
-        "{value} km from {whose} previous place",
-        "number",
-    ),
-    "speed": _Line(
-        "km/h from the {whom}'s previous place",
-        "speed needed from the previous place of a payment {same}, km/h",
-        "{value} needed from {whose} previous place",
-        "speed",
-    ),
-    "decayed_count": _Line(
-        "recent payments{which}, {whom}, halved every {half}",
-        "number of earlier payments{which} {same}, each worth half as much after every {half}",
-        "recent payments{which} {this}, halved every {half}: {value}",
-        "number",
-    ),
-    "decayed_total": _Line(
-        "recent {what}{which}, {whom}, halved every {half}",
-        "sum of {what} over the earlier payments{which} {same}, each worth half as much after every {half}",
-        "{paid} lately{which} {this}, halved every {half}",
-        "amount",
-    ),
-}
+def check_language(lang: str) -> None:
+    """Refuse a language that has no words.
 
-_LINK = {
-    "linked": _Line(
-        "{plural} linked through {shared}",
-        "number of {plural} that hang together with the payment through shared {shared}, its own included",
-        "{value} {plural} linked through shared {shared}, this one included",
-        "count",
-    ),
-    "linked_frauds": _Line(
-        "known frauds of {plural} linked through {shared}",
-        "number of payments already known to be fraud of the {plural} that hang together with the payment through "
-        "shared {shared}",
-        "{value} known frauds of {plural} linked through shared {shared}",
-        "count",
-    ),
-}
+    >>> check_language("de")
+    Traceback (most recent call last):
+    fraudlab.schema.InputError: lang: must be one of en, zh; found 'de'; valid are: en, zh
+    """
+    if lang not in LANGUAGES:
+        raise InputError(
+            f"lang: must be one of {', '.join(LANGUAGES)}; found '{lang}'; {did_you_mean(lang, LANGUAGES)}"
+        )
 
-_CURRENT = {
-    "value": _Line("{what}", "{what} of the payment", "{what} of {value}", "number"),
-    "cents": _Line("cents of the {what}", "cents of the {what}, 0 to 99", "{what} ends in {value} cents", "number"),
-    "round": _Line(
-        "round {what}{multiple}", "1 if the {what} is a multiple of {step}, else 0", "round {what}{multiple}", "flag"
-    ),
-    "hour": _Line(
-        "hour of the day{local}", "hour of the day, {clock}, 0 to 23", "hour of the day{local}: {value}", "number"
-    ),
-    "night": _Line("night{local}", "1 between 00:00 and 06:59 {clock}, else 0", "at night{local}", "flag"),
-    "weekday": _Line(
-        "day of the week{local}",
-        "day of the week, {clock}, 0 (Monday) to 6",
-        "day of the week{local}, 0 for Monday: {value}",
-        "number",
-    ),
-    "weekend": _Line("weekend{local}", "1 on Saturday and Sunday, {clock}, else 0", "at the weekend{local}", "flag"),
-    "month_day": _Line(
-        "day of the month{local}", "day of the month, {clock}, 1 to 31", "day of the month{local}: {value}", "number"
-    ),
-}
 
-# statistic -> group, where the statistic alone decides; pace gives way to what the payment names (see `_group`).
-_GROUPS = (
-    dict.fromkeys(("usual_hour", "hour_spread", "hour_shift"), "time of day")
-    | dict.fromkeys(("hour", "night", "weekday", "weekend", "month_day"), "time of day")
-    | dict.fromkeys(("frauds", "labelled", "risk", "since_fraud", "since_first_fraud", "linked_frauds"), "known fraud")
-    | dict.fromkeys(("distance", "speed", "usual_distance"), "place")
-)
-_PACE = ("count", "total", "since_last", "mean_gap", "std_gap", "decayed_count", "decayed_total")
+def phrase(name: str, lang: str) -> str:
+    """Return one of the small fixed phrases, such as "unknown" or "unexplained", in a language.
+
+    >>> phrase("unknown", "en").format("amount"), phrase("between", "zh")
+    ('Not known for this payment: amount', '；')
+    """
+    return wording()["say"][name][lang]
+
+
+# -- nouns, values, durations ------------------------------------------------------------------------------------------
 
 
 def noun(column: str) -> tuple[str, str, str]:
-    """Return (singular, plural, preposition) of a column's values.
+    """Return (singular, plural, preposition) of a column's values, in English.
 
     >>> noun("merchant_id"), noun("terminal_id"), noun("card_status")
     (('merchant', 'merchants', 'at'), ('terminal', 'terminals', 'of'), ('card status', 'values of card status', 'of'))
     """
-    name = column.removesuffix("_id").replace("_", " ")
-    plural = f"values of {name}" if name.endswith(("s", "x", "z", "y", "ch", "sh")) else f"{name}s"
-    return _NOUNS.get(column, (name, plural, "of"))
+    if column in wording()["noun"]:
+        one, many, how = wording()["noun"][column]["en"]
+        return one, many, how
+    name = _safe(column.removesuffix("_id").replace("_", " ").strip()) or _safe(column)
+    return name, f"values of {name}" if name.endswith(("s", "x", "z", "y", "ch", "sh")) else f"{name}s", "of"
 
 
-def duration(text: str) -> str:
+def noun_zh(column: str) -> tuple[str, str, str]:
+    """Return (name, measure word, what is done with it) of a column's values, in Chinese; unknown names stay.
+
+    >>> noun_zh("merchant_id"), noun_zh("v14")
+    (('商户', '家', '在{}交易'), ('v14', '个', '出现{}'))
+    """
+    if column in wording()["noun"]:
+        one, measure, doing = wording()["noun"][column]["zh"]
+        return one, measure, doing
+    return _safe(column), "个", "出现{}"
+
+
+def is_identifier(column: str) -> bool:
+    """Tell whether a column's values point at someone: its own value is then never part of a reason.
+
+    >>> [is_identifier(name) for name in ("device_id", "ip", "holder_name", "merchant_category", "email_domain")]
+    [True, True, True, False, False]
+    """
+    declared = column in BY_NAME and BY_NAME[column].kind == "id"
+    return declared or re.split(r"[^a-z]+", column.lower())[-1] in SECRET
+
+
+_TELLING = re.compile(r"@|(?:\d\D?){7}|[0-9a-fA-F]{12}|.{41}|[\n\r]")
+
+
+def points_at_someone(text: str) -> bool:
+    """Tell whether a category's value looks like an identifier or free text instead of a name of a kind of thing.
+
+    Looked for are an @, seven digits near each other, twelve hexadecimal ones in a row, and more than 40 characters.
+
+    >>> [points_at_someone(text) for text in ("gift_cards", "SE", "a@b.se", "4929 1234 5678", "9f86d081884c7d65")]
+    [False, False, True, True, True]
+    """
+    return _TELLING.search(text) is not None
+
+
+def duration(text: str, lang: str = "en") -> str:
     """Say a window string in words.
 
-    >>> duration("7d"), duration("1h")
-    ('7 days', '1 hour')
+    >>> duration("7d"), duration("1h"), duration("7d", "zh")
+    ('7 days', '1 hour', '7天')
     """
-    number = text.rstrip("".join(UNITS))
-    return _many(number, UNITS[text[len(number) :]])
+    number = text.rstrip("".join(wording()["unit"]))
+    unit = wording()["unit"][text[len(number) :]][lang]
+    return f"{number}{unit}" if lang == "zh" else _many(number, *unit)
 
 
-def one_or_none(template: str, count: int) -> str:
+def one_or_none(template: str, count: int, lang: str = "en") -> str:
     """Return a count's template for one thing or none, in the grammar they need.
 
     >>> one_or_none("{value} payments by this customer within 7 days", 1)
@@ -329,28 +156,33 @@ def one_or_none(template: str, count: int) -> str:
     '{value} terminal by this customer within 7 days'
     >>> one_or_none("{value} known frauds at this merchant within 7 days", 0)
     'No known frauds at this merchant within 7 days'
+    >>> one_or_none("该客户过去7天内交易涉及{value}家不同的商户", 1, "zh")
+    '该客户过去7天内交易涉及{value}家商户'
     """
+    if lang == "zh":
+        return template.replace("不同的", "", 1)
     if count == 0:
         return template.replace("{value} different", "No", 1).replace("{value}", "No", 1)
-    found = re.fullmatch(r"\{value\} (?:different )?(earlier |)(.+)", template)
+    found = re.fullmatch(r"\{value\} (?:different )?(earlier |other |such |)(.+)", template)
     if not found:
         return template
     which, rest = found.groups()
-    for many, one in _ONE.items():
-        if rest.startswith(f"{many} "):
+    for many, one in _ones().items():
+        if rest == many or rest.startswith(f"{many} "):
             return f"{{value}} {which}{one}{rest.removeprefix(many)}"
     return f"{{value}} {which}{_FIRST_PLURAL.sub('', rest, count=1)}"
 
 
-def format_value(value: float | str, kind: str, *, whole_amounts: bool = False) -> str:
+def format_value(value: float | str, kind: str, *, whole_amounts: bool = False, lang: str = "en") -> str:
     """Write a feature's value for people.
 
     Parameters
     ----------
     value : a number, not missing; a "category" may be text.
     kind : "count", "amount", "ratio", "days" (in days), "speed" (km/h), "share" (0..1), "part" (a share of which 0 is a
-        reason too), "flag", "category" or "number".
+        reason too), "flag", "weekday" (0 for Monday), "category" or "number".
     whole_amounts : amounts without decimals, where exact ones would say too much.
+    lang : of the units and of the categories known by name.
 
     >>> [format_value(v, k) for v, k in [(1200, "count"), (1234.5, "amount"), (4.75, "ratio"), (0.02, "share")]]
     ['1,200', '1,234.50', '4.8', '2 %']
@@ -358,20 +190,28 @@ def format_value(value: float | str, kind: str, *, whole_amounts: bool = False) 
     ['40 days', '2 days', '36 hours', '14 minutes', 'less than 2 minutes']
     >>> format_value(912.4, "speed"), format_value(1, "flag"), format_value(0.123456, "number")
     ('912 km/h', '', '0.123')
+    >>> [format_value(v, k, lang="zh") for v, k in [(0.01, "days"), (0.02, "share"), (6, "weekday")]]
+    ['14分钟', '2%', '星期日']
     """
     if kind == "flag":
         return ""
     if isinstance(value, str) or kind == "category":
-        return value if isinstance(value, str) else f"{value:.0f}"
+        text = value if isinstance(value, str) else f"{value:.0f}"
+        return wording()["value"].get(text, {}).get(lang, text)
     if kind == "days":
-        for length, unit in ((1, "days"), (24, "hours"), (1440, "minutes")):
+        for length, unit in ((1, "day"), (24, "hour"), (1440, "minute")):
             if value * length >= 2:
-                return f"{value * length:,.0f} {unit}"
-        return "less than 2 minutes"
+                return phrase(unit, lang).format(f"{value * length:,.0f}")
+        return phrase("quick", lang)
     if kind in ("share", "part"):
-        return f"{100 * value:.2g} %" if abs(value) < 0.1 else f"{100 * value:.0f} %"
+        if 0.995 <= value < 1:  # not all of them, so that 100 would be wrong
+            value = math.floor(1000 * value) / 1000
+            return phrase("percent", lang).format(f"{100 * value:.1f}")
+        return phrase("percent", lang).format(f"{100 * value:.2g}" if abs(value) < 0.1 else f"{100 * value:.0f}")
     if kind == "speed":
-        return f"{value:,.0f} km/h"
+        return phrase("speed", lang).format(f"{value:,.0f}")
+    if kind == "weekday":
+        return wording()["weekday"][lang][round(value) % 7]
     if kind == "ratio":
         return f"{value:,.1f}"
     if kind == "count" or (kind == "amount" and whole_amounts):
@@ -381,94 +221,96 @@ def format_value(value: float | str, kind: str, *, whole_amounts: bool = False) 
     return f"{value:,.0f}" if abs(value) >= 1000 or abs(value) < 1e-6 else f"{value:.3g}"
 
 
-def describe_category(column: str) -> Words:
+# -- the words of a spec -----------------------------------------------------------------------------------------------
+
+
+def describe_category(column: str, lang: str = "en") -> Words:
     """Say what a column of categories is; an identifier's own value is never part of a reason.
 
     >>> describe_category("merchant_category").template, describe_category("merchant_id").template
     ('Merchant category: {value}', 'This merchant')
+    >>> describe_category("merchant_category", "zh").template
+    '商户类别：{value}'
     """
-    one = noun(column)[0]
-    name = f"{one[0].upper()}{one[1:]}"
-    secret = column.endswith("_id")
-    return Words(
-        column,
-        one,
-        _group(SimpleNamespace(statistic="category", value=column, kind="category")),
-        f"{name} of the payment.",
-        f"This {one}" if secret else f"{name}: {{value}}",
-        "identifier" if secret else "category",
-    )
+    what = "identifier" if is_identifier(column) else "category"
+    spec = SimpleNamespace(statistic="category", value=column, kind="category")
+    words = _words(spec, column, wording()["current"][what], _fields(spec, lang), lang)
+    return words._replace(template=_capital(words.template))
 
 
-def describe_window(spec: Any, column: str, window: str) -> Words:
+def describe_anomaly(column: str, lang: str = "en") -> Words:
+    """Say what the score of a detector is.
+
+    >>> describe_anomaly("anomaly").template
+    'more unusual as a whole than {value} of the payments learnt from'
+    """
+    spec = SimpleNamespace(statistic="anomaly", value=None, kind="current")
+    return _words(spec, column, wording()["current"]["anomaly"], _fields(spec, lang), lang)
+
+
+def in_every_language(describe: Callable[..., Words], *given: Any) -> dict[str, str]:
+    """Return a row of `FeatureSet.describe()` from a function that describes in one language.
+
+    >>> row = in_every_language(describe_category, "channel")
+    >>> row["template"], row["template_zh"]
+    ('Channel: {value}', '渠道：{value}')
+    """
+    row, chinese = describe(*given, "en")._asdict(), describe(*given, "zh")
+    return row | {f"{name}_zh": getattr(chinese, name) for name in SPOKEN}
+
+
+def describe_window(spec: Any, column: str, window: str, lang: str = "en") -> Words:
     """Return the words of one window of a `WindowSpec`."""
-    known = _fields(spec)
-    which, last = known["which"], spec.last
-    length = duration(window)
-    ended = f" that ended {duration(spec.delay)} ago" if spec.delay else ""
-    during = f"in the {length}{ended}" if ended else f"in the last {length.removeprefix('1 ')}"
-    history = f"{known['same']} {during}{', the present one included' if spec.include_current else ''}"
-    latest = "payments" if last is None else "latest payment" if last == 1 else f"latest {last} payments"
-    rows = f"{latest}{which} {history}"
-    within = f"over {length}{ended}" if ended else f"within {length}"
-    only = latest.replace("payment", "such payment") if which else latest
-    only = f"over the {only} within {length}{ended}" if last else ""
-    known |= {
-        "history": history,
-        "rows": rows,
-        "compared": f"of the {rows}" if which or last else history,
-        "latest": latest,
-        "known_ones": ("the " if last else "") + latest.replace("payment", "known payment"),
-        "all_within": within,
-        "all_over": f"over {length}{ended}",
-        "within": only or within,
-        "over": only or f"over {length}{ended}",
-        "order": "" if spec.q is None else f"{100 * spec.q:g} %",
-        "drawn": "",
-        "towards": "",
-        "empty": "" if spec.empty is None else f", {spec.empty:g} where none is known",
-    }
-    when = [known["whom"], length]
-    when += [f"ended {duration(spec.delay)} ago"] if ended else []
-    when += [f"latest {last}"] if last else []
-    if spec.prior is not None:
-        towards = f"drawn towards {100 * spec.prior[0]:g} %"
-        labels = _many(f"{spec.prior[1]:g}", "more label")
-        known |= {"drawn": f", {towards} as by {labels}", "towards": f", {towards}"}
-        when.append(towards)
-    key = "median" if spec.q == 0.5 else f"{spec.statistic} of the latest" if last else spec.statistic
-    line = _WINDOW.get(key, _WINDOW[spec.statistic])
-    return _words(spec, column, line._replace(label=f"{line.label}{{which}}, {', '.join(when)}{{local}}"), known)
+    known = _fields(spec, lang)
+    known |= _window_zh(spec, window, known) if lang == "zh" else _window_en(spec, window, known)
+    key = "median" if spec.q == 0.5 else f"{spec.statistic} of the latest" if spec.last else spec.statistic
+    line = wording()["window"].get(key, wording()["window"][spec.statistic])
+    label = line["label"][lang].format_map(known)
+    line = line | {"label": {lang: phrase("label", lang).format_map(known | {"label": label})}}
+    return _words(spec, column, line, known, lang)
 
 
-def describe_past(spec: Any, column: str) -> Words:
+def describe_past(spec: Any, column: str, lang: str = "en") -> Words:
     """Return the words of a `PastSpec`."""
-    return _words(spec, column, _PAST[spec.statistic], _fields(spec))
+    return _words(spec, column, wording()["past"][spec.statistic], _fields(spec, lang), lang)
 
 
-def describe_link(spec: Any, column: str) -> Words:
+def describe_link(spec: Any, column: str, lang: str = "en") -> Words:
     """Return the words of a `LinkSpec`."""
-    *firsts, last = (noun(name)[1] for name in spec.through)
-    shared = f"{', '.join(firsts)} and {last}" if firsts else last
-    return _words(spec, column, _LINK[spec.statistic], _fields(spec) | {"shared": shared})
+    known = _fields(spec, lang)
+    *firsts, last = (noun_zh(name)[0] if lang == "zh" else noun(name)[1] for name in spec.through)
+    comma, and_ = ("、", "和") if lang == "zh" else (", ", " and ")
+    known["shared"] = f"{comma.join(firsts)}{and_}{last}" if firsts else last
+    return _words(spec, column, wording()["link"][spec.statistic], known, lang)
 
 
-def describe_current(spec: Any, column: str) -> Words:
+def describe_current(spec: Any, column: str, lang: str = "en") -> Words:
     """Return the words of a `CurrentSpec`."""
-    line = _CURRENT[spec.statistic]
+    line = wording()["current"][spec.statistic]
     if spec.statistic == "value" and spec.value == "amount":
-        line = line._replace(kind="amount")
+        line = line | {"kind": "amount"}
+    if spec.statistic == "value" and is_identifier(spec.value):
+        line = wording()["current"]["identifier"]
     multiple = f", a multiple of {spec.step}" if spec.step not in (None, 10) else ""
-    return _words(spec, column, line, _fields(spec) | {"step": spec.step, "multiple": multiple})
+    return _words(spec, column, line, _fields(spec, lang) | {"step": spec.step, "multiple": multiple}, lang)
 
 
-def _words(spec: Any, column: str, line: _Line, known: dict[str, Any]) -> Words:
-    label, meaning, template = (text.format_map(known) for text in line[:3])
-    return Words(column, label, _group(spec), f"{meaning[0].upper()}{meaning[1:]}.", template, line.kind)
+def _words(spec: Any, column: str, line: Mapping[str, Any], known: dict[str, Any], lang: str) -> Words:
+    label, meaning, template = (line[part][lang].format_map(known) for part in ("label", "meaning", "template"))
+    reason, kind = reason_of(spec), line["kind"]
+    if reason.code in ("R03", "R06") and kind in ("count", "number") and not template.startswith("["):
+        template = f"[{template}]"  # none of the bad signs is no reason for suspicion
+    group = reason.name[lang].format_map(known)
+    meaning = f"{meaning}。" if lang == "zh" else f"{_capital(meaning)}."
+    return Words(column, label, reason.code, group, meaning, template, kind)
 
 
-def _fields(spec: Any) -> dict[str, Any]:
-    """Return what may stand in braces for any spec; `{value}` stands for itself."""
+def _fields(spec: Any, lang: str) -> dict[str, Any]:
+    return _fields_zh(spec) if lang == "zh" else _fields_en(spec)
+
+
+def _fields_en(spec: Any) -> dict[str, Any]:
+    """Return what may stand in braces for any spec, in English; `{value}` stands for itself."""
     what, plural, how = noun(spec.value or "")
     nouns = [noun(column) for column in getattr(spec, "by", ())]
     zone = getattr(spec, "zone", None)
@@ -482,7 +324,7 @@ def _fields(spec: Any) -> dict[str, Any]:
         "same": " ".join(f"{how} the same {one}" for one, _, how in nouns),
         "whose": " and ".join(f"this {one}'s" for one, _, _ in nouns),
         "whom": " and ".join(one for one, _, _ in nouns),
-        "which": _condition(getattr(spec, "where", None)),
+        "which": _condition(getattr(spec, "where", None), "en"),
         "paid": "{value} paid" if spec.value == "amount" else f"{what} of {{value}}",
         "clock": f"in {zone}" if zone else "UTC",
         "local": f", {zone}" if zone else "",
@@ -490,46 +332,202 @@ def _fields(spec: Any) -> dict[str, Any]:
     }
 
 
-def _condition(where: tuple | None) -> str:
+def _fields_zh(spec: Any) -> dict[str, Any]:
+    """Return what may stand in braces for any spec, in Chinese."""
+    what, measure, doing = noun_zh(spec.value or "")
+    names = [noun_zh(column)[0] for column in getattr(spec, "by", ())]
+    zone = getattr(spec, "zone", None)
+    half = duration(spec.half_life, "zh") if getattr(spec, "half_life", None) else ""
+    return {
+        "value": "{value}",
+        "what": what,
+        "measure": measure,
+        "doing": doing.format(f"该{what}"),
+        "whose": "和".join(f"该{name}" for name in names),
+        "same": "和".join(f"同一{name}" for name in names),
+        "whom": "和".join(names),
+        "which": _condition(getattr(spec, "where", None), "zh"),
+        "clock": f"{zone}时间" if zone else "UTC时间",
+        "local": f"（{zone}时间）" if zone else "",
+        "half": half[1:] if re.match(r"1\D", half) else half,
+    }
+
+
+def _window_en(spec: Any, window: str, known: Mapping[str, str]) -> dict[str, Any]:
+    which, last = known["which"], spec.last
+    length = duration(window)
+    ended = f" that ended {duration(spec.delay)} ago" if spec.delay else ""
+    during = f"in the {length}{ended}" if ended else f"in the last {length.removeprefix('1 ')}"
+    history = f"{known['same']} {during}{', the present one included' if spec.include_current else ''}"
+    latest = "payments" if last is None else "latest payment" if last == 1 else f"latest {last} payments"
+    rows = f"{latest}{which} {history}"
+    within = f"over {length}{ended}" if ended else f"within {length}"
+    only = latest.replace("payment", "such payment") if which else latest
+    only = f"over the {only} within {length}{ended}" if last else ""
+    when = [known["whom"], length]
+    when += [f"ended {duration(spec.delay)} ago"] if ended else []
+    when += [f"latest {last}"] if last else []
+    drawn = towards = ""
+    if spec.prior is not None:
+        towards = f"drawn towards {100 * spec.prior[0]:g} %"
+        drawn = f", {towards} as by {_many(f'{spec.prior[1]:g}', 'more label', 'more labels')}"
+        when.append(towards)
+    return {
+        "history": history,
+        "rows": rows,
+        "compared": f"of the {rows}" if which or last else history,
+        "latest": latest,
+        "known_ones": ("the " if last else "") + latest.replace("payment", "known payment"),
+        "all_within": within,
+        "all_over": f"over {length}{ended}",
+        "within": only or within,
+        "over": only or f"over {length}{ended}",
+        "order": "" if spec.q is None else f"{100 * spec.q:g} %",
+        "drawn": drawn,
+        "towards": f", {towards}" if towards else "",
+        "empty": "" if spec.empty is None else f", {spec.empty:g} where none is known",
+        "when": ", ".join(when),
+    }
+
+
+def _window_zh(spec: Any, window: str, known: Mapping[str, str]) -> dict[str, Any]:
+    which, last = known["which"], spec.last
+    length = duration(window, "zh")
+    span = f"截至{duration(spec.delay, 'zh')}前的{length}" if spec.delay else f"过去{length}"
+    latest = f"最近{last}笔" if last else ""
+    limited = f"{span}内{latest}{which}交易"
+    when = [known["whom"], length]
+    when += [f"截至{duration(spec.delay, 'zh')}前"] if spec.delay else []
+    when += [latest] if last else []
+    drawn = towards = ""
+    if spec.prior is not None:
+        towards = f"向{100 * spec.prior[0]:g}%收缩"
+        drawn = f"，{towards}，相当于再加{spec.prior[1]:g}个标签"
+        when.append(towards)
+    return {
+        "within": f"{span}内",
+        "latest": latest,
+        "deals": f"{known['whose']}{limited}",
+        "period": limited if which or last else span,
+        "rows": f"{known['same']}{limited}{'（含本笔）' if spec.include_current else ''}",
+        "order": "" if spec.q is None else f"{100 * spec.q:g}%",
+        "drawn": drawn,
+        "towards": f"（{towards}）" if towards else "",
+        "empty": "" if spec.empty is None else f"，无已知结果时为{spec.empty:g}",
+        "when": "，".join(when),
+    }
+
+
+def _condition(where: tuple | None, lang: str, pattern: str = "{}") -> str:
     if where is None:
         return ""
     column, operator, value = where
-    if operator == "=" and isinstance(value, str):
-        return f" with {value} {noun(column)[0]}"
-    said = str(value).lower() if isinstance(value, bool) else value
-    return f" with {noun(column)[0]} {_COMPARISONS[operator]} {said}"
+    named = operator == "=" and isinstance(value, str)
+    limit = str(value).lower() if isinstance(value, bool) else str(value)
+    if lang != "en":
+        limit = wording()["value"].get(limit, {}).get(lang, limit)
+    what = noun_zh(column)[0] if lang == "zh" else noun(column)[0]
+    said = wording()["comparison"]["name" if named else operator][lang]
+    return said.format(what=what, limit=pattern.format(_safe(limit)))
 
 
-def _many(number: str, one: str) -> str:
-    return f"{number} {one}" if number == "1" else f"{number} {one}s"
+def with_derived(word: Words, where: tuple, derived: Any, lang: str) -> Words:
+    """Say a condition on a derived column as what the column is: "amount_ratio > 3" is "3 times the usual" amount.
+
+    Parameters
+    ----------
+    word : the words of a spec with that condition.
+    where : the condition.
+    derived : the spec of the derived column; words change where it is a `ratio`.
+    """
+    _, operator, value = where
+    if derived.statistic != "ratio":
+        return word
+    old = _condition(where, lang)
+    new = _condition((derived.value, operator, value), lang, phrase("times_usual", lang))
+    told = {part: getattr(word, part).replace(old, new) for part in ("label", "meaning", "template")}
+    return word._replace(**told | {"meaning": _capital(told["meaning"])})
 
 
-def _group(spec: Any) -> str:
-    value, where = spec.value, getattr(spec, "where", None)
-    names = {value, *getattr(spec, "by", ()), *getattr(spec, "through", ())}
-    if spec.statistic in _GROUPS:
-        return _GROUPS[spec.statistic]
-    if value in ("country", "latitude", "longitude"):
-        return "place"
-    if any(name.startswith("auth_") for name in (value, where and where[0]) if name):
-        return "authentication"
-    if (where or "")[:2] in (("amount", "<"), ("amount", "<=")) or (spec.statistic, value) == ("repeats", "amount"):
-        return "trial payments"
-    if names & {"device_id", "ip"}:
-        return "device and network"
-    if spec.kind == "link":
-        return "links"
-    if spec.statistic == "since_first":
-        return "account age"
-    if names & {"merchant_id", "merchant_category"}:
-        return "merchant"
-    if spec.statistic in _PACE:
-        return "pace"
-    return noun(value)[0] if value else "history"
+def _safe(text: str) -> str:
+    """Return a name or a value without the signs that mean something in a template."""
+    return text.translate({ord("["): "(", ord("]"): ")", ord("{"): "(", ord("}"): ")"})
 
 
-_ONE = {"payments": "payment", "known frauds": "known fraud", "values of": "value of"} | {
-    many: one for one, many, _ in _NOUNS.values()
-}
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _many(number: str, one: str, many: str) -> str:
+    return f"{number} {one if number == '1' else many}"
+
+
+@functools.cache
+def _ones() -> dict[str, str]:
+    """Return what is counted -> one of it, in English."""
+    fixed = {"payments": "payment", "known frauds": "known fraud", "values of": "value of"}
+    return fixed | {words["en"][1]: words["en"][0] for words in wording()["noun"].values()}
+
+
 # Of a noun nobody foresaw: the s of the first word before what follows a noun in the templates.
 _FIRST_PLURAL = re.compile(r"(?<=\w)s(?= (?:with|linked|of|by|at|in|on|from|through) )")
+
+
+# -- reasons -----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def reason_codes() -> dict[str, Reason]:
+    """Return every named reason by its code, in the order of the codes.
+
+    >>> reason_codes()["R02"].name
+    {'en': 'pace', 'zh': '交易频率'}
+    """
+    named = [entry for entry in wording()["reason"] if "name" in entry]
+    return {
+        entry["code"]: Reason(entry["code"], entry["name"], entry["about"])
+        for entry in sorted(named, key=lambda entry: entry["code"])
+    }
+
+
+def reason_of(spec: Any) -> Reason:
+    """Return the reason a spec belongs to: the first in `words.toml` one of whose patterns fits.
+
+    >>> from fraudlab.features import count, is_new
+    >>> [reason_of(spec).code for spec in (count("customer_id", "1h"), is_new("device_id", by="customer_id"))]
+    ['R02', 'R05']
+    """
+    where = getattr(spec, "where", None)
+    by = getattr(spec, "by", ())
+    own = {
+        "statistic": [spec.statistic],
+        "value": [spec.value or ""],
+        "by": list(by),
+        "kind": [spec.kind],
+        "where": [where[0] + where[1]] + ([where[0]] if where else []) if where else [],
+        "names": [name for name in (spec.value, *by, *getattr(spec, "through", ())) if name],
+    }
+    for entry in wording()["reason"]:
+        for pattern in entry["features"]:
+            if all(
+                any(fnmatchcase(name, wanted) for name in own[key] for wanted in many) for key, many in pattern.items()
+            ):
+                return reason_codes()[entry["code"]]
+    raise AssertionError("the last reason fits every feature")
+
+
+def regroup(describe: pd.DataFrame, told_with: Mapping[str, str]) -> pd.DataFrame:
+    """Return `describe` with some features moved to the reasons of others.
+
+    Parameters
+    ----------
+    describe : `FeatureSet.describe()`.
+    told_with : column -> the column whose reason it takes, from `reasons.told_together`. What is not there is ignored.
+    """
+    rows = {column: place for place, column in enumerate(describe["column"])}
+    moves = {rows[column]: rows[other] for column, other in told_with.items() if {column, other} <= rows.keys()}
+    if not moves:
+        return describe
+    place = [moves.get(row, row) for row in range(len(describe))]
+    named = [name for name in ("reason", "group", "group_zh") if name in describe]
+    return describe.assign(**{name: describe[name].to_numpy()[place] for name in named})
