@@ -1,0 +1,44 @@
+"""Rules that people write: a small safe language over a payment's columns, and versioned books of such rules.
+
+Nothing here reads files or runs code that a rule holds; see docs/rules.md for the language.
+"""
+
+from fraudlab.rulebook.book import (
+    ACTIONS,
+    ADVERSE,
+    RESERVED,
+    STATUSES,
+    Rule,
+    RuleBook,
+    answered,
+    check_columns,
+    fired,
+    misfits,
+    notices,
+    read_rules,
+    strongest_action,
+)
+from fraudlab.rulebook.evaluation import column_kinds, evaluate
+from fraudlab.rulebook.language import check, columns_of, parse, written
+
+__all__ = [
+    "ACTIONS",
+    "ADVERSE",
+    "RESERVED",
+    "STATUSES",
+    "Rule",
+    "RuleBook",
+    "answered",
+    "check",
+    "check_columns",
+    "column_kinds",
+    "columns_of",
+    "evaluate",
+    "fired",
+    "misfits",
+    "notices",
+    "parse",
+    "read_rules",
+    "strongest_action",
+    "written",
+]
