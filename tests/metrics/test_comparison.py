@@ -434,3 +434,11 @@ def test_other_names_of_customers_change_nothing():
 def test_compare_refuses(changes, sentence):
     with pytest.raises(InputError, match=sentence):
         compare(**(make() | {"k": 5, "n_boot": 0} | changes))
+
+
+def test_views_are_those_asked_for_with_the_same_figures():
+    whole = compare(**make(), k=3, n_boot=10)
+    part = compare(**make(), k=3, n_boot=10, views=("overall",))
+    pd.testing.assert_frame_equal(part, whole[whole["view"] == "overall"].reset_index(drop=True))
+    with pytest.raises(InputError, match=r"^views: no view is named 'overal'; did you mean 'overall'\?$"):
+        compare(**make(), k=3, n_boot=0, views=("overal",))

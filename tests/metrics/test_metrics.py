@@ -16,7 +16,6 @@ from fraudlab.metrics import (
     METRICS,
     calibration_table,
     card_precision_at_k,
-    cost_table,
     evaluate,
     pr_table,
     roc_table,
@@ -637,23 +636,6 @@ def test_wilson_equals_scipy(hits, n):
     np.testing.assert_allclose(wilson(np.array(hits), np.array(n)), (interval.low, interval.high), atol=1e-12)
 
 
-def test_cost_table_agrees_with_the_budget_metrics():
-    arguments = make()
-    given = [arguments[name] for name in ("y", "score", "event_time", "entity", "amount")]
-    table = cost_table(*given, ks=[1, 4, 10_000], review_cost=2.0, recovery_rate=0.5, model="m")
-    for row in table.itertuples():
-        found = values(evaluate(**arguments, k=row.alerts_per_day, n_boot=0))
-        assert row.fraud_amount_caught == pytest.approx(found["money_caught"])
-        assert row.frauds_caught == round(found["recall_at_budget"] * arguments["y"].sum())
-        assert row.review_costs == 2.0 * row.cases
-        assert row.net_saved == pytest.approx(0.5 * row.fraud_amount_caught - row.review_costs)
-    frame = pd.DataFrame(arguments)
-    by_case = frame.groupby([frame["event_time"].dt.floor("D"), "entity"])["y"].any()
-    assert table["cases"].tolist() == [10, 40, len(by_case)]
-    assert table["precision"].iloc[-1] == pytest.approx(by_case.mean())
-    assert table["fraud_amount_caught"].is_monotonic_increasing
-
-
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
@@ -687,10 +669,5 @@ def test_curves_refuse_what_has_no_curve():
             table([0, 0, 0], [0.1, 0.2, 0.3])
         with pytest.raises(InputError, match="max_points: must be a whole number >= 2; found 1"):
             table([0, 1, 0], [0.1, 0.2, 0.3], max_points=1)
-    given = [make()[name] for name in ("y", "score", "event_time", "entity", "amount")]
-    with pytest.raises(InputError, match="review_cost: must be finite and >= 0; found -1"):
-        cost_table(*given, ks=[1], review_cost=-1, recovery_rate=0.5)
-    with pytest.raises(InputError, match=r"recovery_rate: must lie in \[0, 1\]; found 80"):
-        cost_table(*given, ks=[1], review_cost=1, recovery_rate=80)
     with pytest.raises(InputError, match="bins: must be a whole number >= 1; found 0"):
         calibration_table([0, 1], [0.1, 0.2], bins=0)

@@ -6,26 +6,35 @@ that neither the order of the rows nor the pseudonyms' key matters. Arguments ar
 looked at.
 """
 
+from fraudlab.metrics.additions import FEW_FRAUDS, RULE_OUTCOMES, RULE_VIEWS, rule_outcomes
 from fraudlab.metrics.cells import SMALLEST_CELL, small_cells
 from fraudlab.metrics.comparison import COMPARED, FAIRNESS, compare
-from fraudlab.metrics.curves import calibration_table, cost_table, pr_table, roc_table, wilson
+from fraudlab.metrics.curves import calibration_table, pr_table, roc_table, wilson
 from fraudlab.metrics.evaluation import METRICS, card_precision_at_k, evaluate
 from fraudlab.metrics.outcomes import OUTCOMES, alert_outcomes
+from fraudlab.metrics.simulation import ACTED, SIMULATED, action_outcomes, simulate
 
 __all__ = [
+    "ACTED",
     "COMPARED",
     "FAIRNESS",
+    "FEW_FRAUDS",
     "METRICS",
     "OUTCOMES",
+    "RULE_OUTCOMES",
+    "RULE_VIEWS",
+    "SIMULATED",
     "SMALLEST_CELL",
+    "action_outcomes",
     "alert_outcomes",
     "calibration_table",
     "card_precision_at_k",
     "compare",
-    "cost_table",
     "evaluate",
     "pr_table",
     "roc_table",
+    "rule_outcomes",
+    "simulate",
     "small_cells",
     "wilson",
 ]

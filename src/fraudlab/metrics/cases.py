@@ -126,14 +126,14 @@ def take(cases: Cases, copies: np.ndarray, k: int) -> np.ndarray:
     Every day stands alone: whoever was found yesterday may be inspected again today.
     """
     taken = np.zeros(len(cases.day))
-    near = np.flatnonzero(cases.place < _near(k))
+    near = np.flatnonzero(cases.place < near_top(k))
     reached = _take_among(cases, copies, k, near, taken)
     if not reached.all():
         _take_among(cases, copies, k, np.flatnonzero(~reached[cases.day]), taken)
     return taken
 
 
-def _near(k: int) -> int:
+def near_top(k: int) -> int:
     """Return how many of a day's cases nearly always hold k copies, so that the others need no look."""
     return 4 * k + 64
 
@@ -157,7 +157,7 @@ def take_cards(cases: Cases, copies: np.ndarray, k: int) -> Cards:
         bad = cases.bad[cases.bad_start[day] : cases.bad_start[day + 1]]
         who = cases.entity[bad]
         compromised[day] = left[who].sum()
-        stop = min(end, begin + _near(k))
+        stop = min(end, begin + near_top(k))
         there = left[cases.entity[begin:stop]]
         if stop < end and there.sum() < k:
             stop, there = end, left[cases.entity[begin:end]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import pandas as pd
 from fraudlab.metrics.cases import Cases, Data, same_length, take, whole
 from fraudlab.metrics.cells import SMALLEST_CELL, small_cells
 from fraudlab.metrics.replicates import Inspection, Slice, draws, interval_note, percentiles
-from fraudlab.schema import InputError
+from fraudlab.schema import InputError, did_you_mean
 
 COMPARED: dict[str, bool] = {
     "card_precision_at_k": True,
@@ -37,6 +37,7 @@ IN_PERIODS = ("card_precision_at_k", "money_caught_share", "average_precision")
 NOT_SHOWN = "not shown: a count below 10 could be read from it"
 MOST_GROUPS = 12
 PERIOD_REPLICATES = 200  # at most, for each period; the overall figures get them all
+VIEWS = ("overall", "period", "flips", "group")
 COLUMNS = ("view", "by", "group", "metric", "model", "value", "low", "high", "share_worse", "n", "note")
 
 
@@ -57,6 +58,7 @@ def compare(
     n_boot: int = 500,
     block: Literal["day", "entity"] = "entity",
     seed: int = 0,
+    views: Sequence[str] = VIEWS,
 ) -> pd.DataFrame:
     """Compare two models on the same transactions; every replicate draws the same blocks for both.
 
@@ -74,6 +76,7 @@ def compare(
     k_groups : cases a day at which groups are compared; default `k`. More than k where a second factor is asked for.
     periods : label of each row's period, such as its fold, shape (n,); None cuts weeks from the first day on.
     n_boot, block, seed : as in `evaluate`. The default draws entities, as its intervals cover best over a few weeks.
+    views : which of the views below to make.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def compare(
 
     Raises
     ------
-    InputError : as in `evaluate`; names that are equal or taken.
+    InputError : as in `evaluate`; names that are equal or taken; an unknown view.
 
     Notes
     -----
@@ -122,6 +125,8 @@ def compare(
         )
     if block not in ("day", "entity"):
         raise InputError(f"block: must be 'day' or 'entity'; found {block!r}; name one of them")
+    if unknown := [view for view in views if view not in VIEWS]:
+        raise InputError(f"views: no view is named '{unknown[0]}'; {did_you_mean(unknown[0], VIEWS)}")
     k, n_boot = whole(k, "k", 1), whole(n_boot, "n_boot", 0)
     k_groups = whole(k if k_groups is None else k_groups, "k_groups", 1)
     if any(risk is None for risk in risks):
@@ -139,10 +144,10 @@ def compare(
         metric for metric in COMPARED if data[0].risk is not None or metric not in ("brier", "calibration_error")
     ]
     point, drawn = pair.measure(metrics, present, k_groups)
-    rows = pair.triples("overall", "", "all", metrics, point, drawn)
-    rows += _by_period(data, periods, pair)
-    rows += _flips(pair, point, drawn)
-    for name, column in columns.items():
+    rows = pair.triples("overall", "", "all", metrics, point, drawn) if "overall" in views else []
+    rows += _by_period(data, periods, pair) if "period" in views else []
+    rows += _flips(pair, point, drawn) if "flips" in views else []
+    for name, column in columns.items() if "group" in views else ():
         rows += [_no_column(name)] if column is None else column.rows(pair, point[column.key], drawn[column.key])
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"})
 

@@ -1,14 +1,13 @@
-"""The tables that curves are drawn from: ROC, precision-recall, calibration, cost."""
+"""The tables that curves are drawn from: ROC, precision-recall, calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fraudlab.metrics.cases import Cases, Data, labels, numbers, risk_bins, run_ends, same_length, whole
+from fraudlab.metrics.cases import labels, numbers, risk_bins, run_ends, same_length, whole
 from fraudlab.schema import InputError
 
 _Z95 = 1.959963984540054
@@ -133,72 +132,6 @@ def wilson(hits: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centre = (rate + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     half = _Z95 / (1 + _Z95**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z95**2 / (4 * n**2))
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
-
-
-def cost_table(
-    y: Any,
-    score: Any,
-    event_time: Any,
-    entity: Any,
-    amount: Any,
-    ks: Sequence[int],
-    review_cost: float,
-    recovery_rate: float,
-    model: str = "",
-) -> pd.DataFrame:
-    """Show what each alert budget would catch, cost and save over the period.
-
-    Parameters
-    ----------
-    y, score, event_time, entity, amount : as in `evaluate`.
-    ks : budgets to compare, cases a day.
-    review_cost : cost of inspecting one case, in the currency of `amount`.
-    recovery_rate : share of a caught fraud's amount that is saved, in [0, 1].
-    model : name put into the table.
-
-    Returns
-    -------
-    DataFrame, a row per budget: model, alerts_per_day, cases (inspected in all), frauds_caught (transactions),
-    fraud_amount_caught, review_costs, net_saved (recovery_rate * fraud_amount_caught - review_costs), precision
-    (compromised among the cases inspected). Every day stands alone, see `evaluate`.
-
-    Raises
-    ------
-    InputError : as in `evaluate`; a cost or rate out of range.
-
-    >>> day = pd.to_datetime(["2026-01-01"] * 3, utc=True)
-    >>> table = cost_table([1, 0, 1], [0.9, 0.8, 0.7], day, ["a", "b", "c"], [100, 5, 10], [1, 2, 3], 15, 0.8)
-    >>> table["net_saved"].tolist()
-    [65.0, 50.0, 43.0]
-    """
-    data = Data.read(y, score, event_time, entity, amount=amount)
-    if not (np.isfinite(review_cost) and review_cost >= 0):
-        raise InputError(f"review_cost: must be finite and >= 0; found {review_cost}; correct decision.review_cost")
-    if not 0 <= recovery_rate <= 1:
-        raise InputError(f"recovery_rate: must lie in [0, 1]; found {recovery_rate}; correct decision.recovery_rate")
-    budget = np.array([whole(k, "ks", 1) for k in ks], dtype=np.int64)
-    cases = Cases.of(data)
-    place = cases.place
-    last = np.minimum(budget, place.max() + 1) - 1
-
-    def within(places: np.ndarray, amounts: np.ndarray | None = None) -> np.ndarray:
-        """Add up, for each budget, what lies at the places of a day that it reaches."""
-        return np.cumsum(np.bincount(places, weights=amounts))[last]
-
-    inspected = within(place)
-    money = within(place[cases.of_row], data.y * data.amount)
-    return pd.DataFrame(
-        {
-            "model": model,
-            "alerts_per_day": budget,
-            "cases": inspected,
-            "frauds_caught": within(place[cases.of_row], data.y).astype(np.int64),
-            "fraud_amount_caught": money,
-            "review_costs": inspected * review_cost,
-            "net_saved": recovery_rate * money - inspected * review_cost,
-            "precision": within(place, cases.fraud) / inspected,
-        }
-    )
 
 
 def _staircase(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,28 +83,11 @@ def alert_outcomes(
     [20.0, 10.0, 0.5, 0.625, 100.0]
     """
     data = Data.read(y, np.asarray(alerted, dtype=float), event_time, entity, amount=amount)
-    for name, cost in (("review_cost", review_cost), ("false_alarm_cost", false_alarm_cost)):
-        if not (np.isfinite(cost) and cost >= 0):
-            raise InputError(f"{name}: must be finite and >= 0; found {cost}; correct decision.{name}")
-    if not 0 <= recovery_rate <= 1:
-        raise InputError(f"recovery_rate: must lie in [0, 1]; found {recovery_rate}; correct decision.recovery_rate")
+    costs = Costs(review_cost, recovery_rate, false_alarm_cost)
     sums = _sums(data, Cases.of(data))
-    days = len(data.days)
 
     def measure(total: pd.DataFrame) -> pd.DataFrame:
-        """Turn sums into the measures, a row each as given."""
-        found = {
-            "alerts_per_day": total["cases"] / days,
-            "bothered_per_day": (total["cases"] - total["bad_cases"]) / days,
-            "money_caught_per_day": total["money_caught"] / days,
-            **{name: (total[part] / total[all_]).where(total[all_] > 0) for name, (part, all_) in _RATIOS.items()},
-        }
-        found["net_saved_per_day"] = (
-            recovery_rate * found["money_caught_per_day"]
-            - review_cost * found["alerts_per_day"]
-            - false_alarm_cost * found["bothered_per_day"]
-        )
-        return pd.DataFrame(found)[list(OUTCOMES)]
+        return measured(total, len(data.days), costs)[list(OUTCOMES)]
 
     point = measure(sums.sum().to_frame().T).iloc[0]
     low = high = pd.Series(np.nan, index=point.index)
@@ -116,13 +100,51 @@ def alert_outcomes(
         low, high, undefined = (pd.Series(each, index=point.index) for each in found)
     rows = []
     for metric, value in point.items():
-        why_not = _why_not(metric, sums.sum())
+        why_not = not_told(metric, sums.sum())
         note = why_not or interval_note("entity", blocks, n_boot, undefined[metric])
         ends = {"low": np.nan, "high": np.nan} if why_not else {"low": low[metric], "high": high[metric]}
         rows.append(
             {"metric": metric, "value": np.nan if why_not else float(value), **ends, "n": len(data.y), "note": note}
         )
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What reviewing a case costs and saves; refused where out of range."""
+
+    review_cost: float
+    recovery_rate: float
+    false_alarm_cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("review_cost", "false_alarm_cost"):
+            if not (np.isfinite(cost := getattr(self, name)) and cost >= 0):
+                raise InputError(f"{name}: must be finite and >= 0; found {cost}; correct decision.{name}")
+        if not 0 <= self.recovery_rate <= 1:
+            raise InputError(
+                f"recovery_rate: must lie in [0, 1]; found {self.recovery_rate}; correct decision.recovery_rate"
+            )
+
+
+def measured(total: pd.DataFrame, days: int, costs: Costs) -> pd.DataFrame:
+    """Turn sums over cases into the measures, a row each as given; a ratio of nothing is NaN."""
+    found = {
+        "alerts_per_day": total["cases"] / days,
+        "bothered_per_day": (total["cases"] - total["bad_cases"]) / days,
+        "money_caught_per_day": total["money_caught"] / days,
+        **{
+            name: (total[part] / total[all_]).where(total[all_] > 0)
+            for name, (part, all_) in _RATIOS.items()
+            if all_ in total
+        },
+    }
+    found["net_saved_per_day"] = (
+        costs.recovery_rate * found["money_caught_per_day"]
+        - costs.review_cost * found["alerts_per_day"]
+        - costs.false_alarm_cost * found["bothered_per_day"]
+    )
+    return pd.DataFrame(found)
 
 
 def _sums(data: Data, cases: Cases) -> pd.DataFrame:
@@ -149,9 +171,10 @@ def _sums(data: Data, cases: Cases) -> pd.DataFrame:
     )
 
 
-def _why_not(metric: str, total: pd.Series) -> str:
+def not_told(metric: str, total: pd.Series) -> str:
+    """Say why a measure of these sums is not told: it does not apply, or rests on few; empty when it is."""
     few = any(0 < total[name] < SMALLEST_CELL for name in ("bad_cases", "frauds_caught"))
-    if few and metric not in ("alerts_per_day", "false_positive_rate"):
+    if few and metric not in ("cases", "alerts_per_day", "false_positive_rate"):
         return "not shown: it rests on 1 to 9 frauds"
     part = _RATIOS.get(metric)
     if part is None or total[part[1]] > 0:

@@ -1,8 +1,8 @@
-"""What happens to a transaction with a given score: thresholds from a budget, costs or a rate, risk tiers, actions."""
+"""Thresholds from a budget, costs or a rate, and the tiers of risk they cut."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -133,6 +133,30 @@ def choose_thresholds(
         step_up=min(review, _threshold(best, alerts + step_up_per_day * days)),
         limit=None if limit is None else max(review, limit),
     )
+
+
+def thresholds_of_budgets(score: Any, event_time: Any, entity: Any, budgets: Sequence[float]) -> list[float]:
+    """Return for each budget the review threshold that `choose_thresholds` would choose.
+
+    Parameters
+    ----------
+    score, event_time, entity : as in `choose_thresholds`.
+    budgets : cases a day, each above 0.
+
+    Raises
+    ------
+    InputError : as in `choose_thresholds`.
+
+    >>> day = pd.to_datetime(["2026-01-01"] * 4, utc=True)
+    >>> thresholds_of_budgets([0.1, 0.2, 0.3, 0.4], day, list("abcd"), [1, 3])
+    [0.4, 0.2]
+    """
+    score, time, entity = _scores(score), pd.DatetimeIndex(event_time), pd.Series(entity)
+    _same_rows(score=score, event_time=time, entity=entity)
+    if wrong := [each for each in budgets if not each > 0]:
+        raise InputError(f"budgets: must be above 0; found {wrong[0]}; name cases a day")
+    best, days = _best_of_cases(score, time, entity)
+    return [_threshold(best, each * days) for each in budgets]
 
 
 def threshold_at_false_positive_rate(y: Any, score: Any, rate: float) -> float:
