@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fraudlab.checks import CHECKS, Finding
 from fraudlab.config import GateConfig
 from fraudlab.schema import InputError
 from fraudlab.splits import Fold
@@ -34,6 +36,7 @@ def promotion_gate(
     *,
     fold: Fold,
     comparison: pd.DataFrame | None = None,
+    findings: Mapping[str, Finding] | None = None,
 ) -> list[dict[str, Any]]:
     """Judge a candidate: each check with what was required, what was found and whether it passed.
 
@@ -48,6 +51,8 @@ def promotion_gate(
     comparison : candidate and champion on the same payments, from `comparing.with_champion`; needed where there is a
         champion with scores. The whole 95 % interval of the paired difference must lie above -`non_inferiority`: a test
         that is too small to tell keeps the champion.
+    findings : of the numbered checks, from `checking.run_checks`; one that failed, blocks promotion and is not waived
+        (`gate.waive`) is enough to hold the candidate back.
 
     Raises
     ------
@@ -62,6 +67,7 @@ def promotion_gate(
             "ranks frauds above genuine payments (AUC ROC)", f">= {gate.min_auc_roc:.3f}", auc, auc >= gate.min_auc_roc
         ),
         _check(f"finds more victims than the rules alone {at_budget}", f"> {rules:.3f}", precision, precision > rules),
+        *([] if findings is None else [_numbered(findings)]),
     ]
     if champion is None:
         return checks
@@ -89,6 +95,18 @@ def promotion_gate(
             found["low"] > -gate.non_inferiority,
         ),
     ]
+
+
+def _numbered(findings: Mapping[str, Finding]) -> dict[str, Any]:
+    """Return one row for all numbered checks: which of those that block promotion failed, and which are waived."""
+    failed = sorted({finding.code for finding in findings.values() if finding.blocks})
+    waived = sorted({finding.code for finding in findings.values() if finding.waived})
+    found = ", ".join(failed) or "none failed"
+    if waived:
+        found += f"; waived: {', '.join(waived)}"
+    blocking = [code for code, check in CHECKS.items() if check.severity != "informs"]
+    check = f"none of the {len(blocking)} numbered checks that block promotion failed"
+    return _check(check, "none", found, not failed)
 
 
 def _difference(value: float, low: float, high: float) -> str:

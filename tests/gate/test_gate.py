@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
+from fraudlab.checks import CHECKS, Finding
 from fraudlab.config import GateConfig
 from fraudlab.gate import Incumbent, promotion_gate
 from fraudlab.metrics import compare
@@ -74,6 +76,52 @@ def test_the_gate_says_the_difference_and_its_interval() -> None:
         "found": "+0.095, interval +0.019 to +0.152",
         "passed": True,
     }
+
+
+def numbered(**results: tuple[str, str]) -> dict[str, Finding]:
+    return {
+        code: Finding(code, CHECKS[code].title, CHECKS[code].severity, result, "So it is.", pd.DataFrame(), waived)
+        for code, (result, waived) in results.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("findings", "found", "passed"),
+    [
+        ({}, "none failed", True),
+        ({"FL013": ("passed", ""), "FL009": ("failed", ""), "FL014": ("not applicable", "")}, "none failed", True),
+        ({"FL014": ("failed", ""), "FL007": ("failed", "")}, "FL007, FL014", False),
+        ({"FL014": ("failed", "seen")}, "none failed; waived: FL014", True),
+        ({"FL014": ("failed", "seen"), "FL001": ("failed", "")}, "FL001; waived: FL014", False),
+    ],
+)
+def test_a_failed_check_that_blocks_promotion_holds_the_candidate_back(findings, found, passed) -> None:
+    rows = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD, findings=numbered(**findings))
+    blocking = sum(check.severity != "informs" for check in CHECKS.values())
+    assert rows[-1] == {
+        "check": f"none of the {blocking} numbered checks that block promotion failed",
+        "required": "none",
+        "found": found,
+        "passed": passed,
+    }
+    without = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD)
+    assert rows[:-1] == without
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"waive": ["FL013"]}, "gate.waive needs gate.waived_because"),
+        ({"waive": ["FL013"], "waived_because": "  "}, "gate.waive needs gate.waived_because"),
+        ({"waived_because": "so"}, "gate.waived_because belongs to gate.waive"),
+        ({"waive": ["leakage"], "waived_because": "so"}, "numbers of checks such as FL013; found 'leakage'"),
+        ({"max_age_days": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_waiver_needs_a_number_and_a_reason(changes, said) -> None:
+    with pytest.raises(ValidationError, match=said):
+        GateConfig(**changes)
+    assert GateConfig(waive=["FL013", "FL013"], waived_because="M. Muster: known").waive == ("FL013",)
 
 
 def test_the_gate_reads_the_paired_difference_of_a_comparison() -> None:
