@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import itertools
 import json
 import math
@@ -12,6 +14,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.special import expit
 
 from fraudlab.config import ModelConfig
@@ -20,12 +24,14 @@ from fraudlab.explain import (
     dependence,
     example_alerts,
     importance,
+    interactions,
+    pair_dependence,
     shap_explanation,
 )
 from fraudlab.features.sets import CARD_V1
 from fraudlab.features.words import format_value
 from fraudlab.reasons import reasons
-from fraudlab.schema import InputError
+from fraudlab.schema import FraudlabError, InputError
 from fraudlab.training import FittedModel, fit_estimator, fit_rules
 
 DESCRIBE = pd.DataFrame(
@@ -172,18 +178,88 @@ def test_rule_contributions_are_the_points_of_fired_rules(data, models):
         np.testing.assert_array_equal(table[rule.column], np.where(fired, rule.weight, 0.0))
 
 
+KINDS = ("xgboost", "lightgbm", "catboost", "random_forest", "balanced_bagging", "logistic", "rules")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), rows=st.integers(0, 40), missing=st.floats(0, 1), scale=st.floats(0.01, 1e4))
+def test_contributions_add_up_for_every_kind_of_model_and_any_row(kind, every_kind, seed, rows, missing, scale):
+    if kind not in every_kind:
+        pytest.skip(f"{kind} is not installed")
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(rng.normal(0, scale, (rows, 5)), columns=list(DESCRIBE["column"]))
+    X = X.mask(rng.random(X.shape) < missing)
+    model = every_kind[kind]
+    table = contributions(model, X)
+    np.testing.assert_allclose(table.sum(axis=1), model.margin(X), rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def every_kind(data) -> dict[str, FittedModel]:
+    X, y = data
+    found = {"rules": fit_rules(X, y, describe=DESCRIBE)}
+    for kind in KINDS:
+        if kind == "rules" or (kind in ("lightgbm", "catboost") and importlib.util.find_spec(kind) is None):
+            continue
+        trees = ModelConfig(kind=kind, n_estimators=15, max_depth=3, early_stopping_rounds=0)
+        found[kind] = fit_estimator(X, y, model=trees, seed=0, threads=1)
+    return found
+
+
+def test_contributions_that_do_not_add_up_are_refused(data, models):
+    """An estimator whose explanation drifted from its score, in some rows and by NaN in another."""
+    X, _ = data
+    good = models["logistic"]
+
+    class Drifted:
+        def margin(self, values):
+            return good.estimator.margin(values)
+
+        def contributions(self, values):
+            parts = good.estimator.contributions(values)
+            parts[3, 0] += 0.25
+            parts[5, 1] += 2e-4
+            parts[7, 1] += 5e-5  # within what single precision may lose
+            return parts
+
+    drifted = dataclasses.replace(good, estimator=Drifted())
+    sentence = (
+        r"^explanation: contributions must add up to the margin within 0\.0001; found 2 of 1,500 rows that do not, "
+        r"the largest gap 0\.25; do not use them, train the model again$"
+    )
+    with pytest.raises(FraudlabError, match=sentence):
+        contributions(drifted, X)
+
+
+def test_progress_is_told_once_a_batch_and_changes_nothing(data, models):
+    X, _ = data
+    many = pd.concat([X, X, X], ignore_index=True)
+    said: list[str] = []
+    told = contributions(models["logistic"], many, say=said.append)
+    assert said == [f"explained {n} of 4,500 payments" for n in ("2,000", "4,000", "4,500")]
+    pd.testing.assert_frame_equal(told, contributions(models["logistic"], many))
+
+
 @pytest.mark.slow
 def test_five_thousand_rows_of_forty_features_take_under_three_seconds():
+    """The best of three, in seconds of processor time over the threads: other work on the machine slows all of them."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(5000, 40)), columns=[f"f{i}" for i in range(40)])
     y = rng.random(5000) < expit(X["f0"] + X["f1"] - 3)
     model = fit_estimator(X, y, model=ModelConfig(n_estimators=200, max_depth=4, max_bin=256), seed=0)
-    began = time.process_time()
-    table = contributions(model, X)
-    words = pd.DataFrame({"column": X.columns, "group": X.columns, "meaning": "", "template": "", "kind": "number"})
-    importance(table, X, words)
-    reasons(table, X, words)
-    assert time.process_time() - began < 3
+    groups = [f"g{i % 12}" for i in range(40)]
+    words = pd.DataFrame(
+        {"column": X.columns, "group": groups, "meaning": "", "template": "{value} of it", "kind": "number"}
+    )
+    best = np.inf
+    for _ in range(3):
+        began = time.process_time()
+        table = contributions(model, X)
+        importance(table, X, words)
+        reasons(table, X, words)
+        best = min(best, time.process_time() - began)
+    assert best < 3
 
 
 # -- tables --------------------------------------------------------------------------------------------------------
@@ -207,6 +283,111 @@ def test_importance_of_a_model_that_says_nothing_is_zero_not_missing():
     table = pd.DataFrame({"amount": [0.0, 0.0], "base": [-2.0, -2.0]})
     found = importance(table, pd.DataFrame({"amount": [1.0, 2.0]}), DESCRIBE)
     assert found["share"].tolist() == [0.0]
+
+
+def test_importance_ranges_over_refits_by_hand():
+    table = pd.DataFrame({"amount": [1.0, -3.0], "count_1d": [0.5, 0.5], "base": -2.0})
+    X = pd.DataFrame({"amount": [10.0, 90.0], "count_1d": [1, 2]})
+    refits = [
+        pd.DataFrame({"amount": [1.0, 1.0, -1.0], "count_1d": [2.0, -2.0, 2.0]}),
+        pd.DataFrame({"amount": [5.0]}),  # a refit that does not have the other feature
+    ]
+    found = importance(table, X, DESCRIBE, refits).set_index("feature")
+    assert found.loc["amount", ["low", "mean_abs", "high"]].tolist() == [1.0, 2.0, 5.0]
+    assert found.loc["count_1d", ["low", "mean_abs", "high"]].tolist() == [0.0, 0.5, 2.0]
+    assert set(found["note"]) == {"range over this model and 2 refits on earlier periods"}
+    assert found["n"].tolist() == [2, 2]
+    alone = importance(table, X, DESCRIBE)
+    assert alone[["low", "high"]].isna().all(axis=None)
+    assert set(alone["note"]) == {"no range: no earlier period is long enough for a refit"}
+
+
+# -- interactions --------------------------------------------------------------------------------------------------
+
+
+def test_interactions_are_those_of_shap_and_sum_to_the_contributions(data, models):
+    import shap
+
+    X, _ = data
+    model, rows = models["xgboost"], X.iloc[:120].astype("float64")
+    parts = model.estimator.interactions(model.matrix(rows))
+    np.testing.assert_allclose(parts.sum(axis=2), model.contributions(rows), atol=1e-4)
+    np.testing.assert_allclose(parts, parts.transpose(0, 2, 1), atol=1e-5)
+    oracle = shap.TreeExplainer(model.estimator.booster).shap_interaction_values(rows)
+    np.testing.assert_allclose(parts[:, :-1, :-1], oracle, atol=1e-5)
+    expected = {
+        frozenset(pair): np.abs(oracle[:, one, two] + oracle[:, two, one]).mean()
+        for (one, two) in itertools.combinations(range(5), 2)
+        if (pair := (model.features[one], model.features[two]))
+    }
+    found = interactions(model, rows, DESCRIBE, top=20)
+    assert {frozenset((row.first, row.second)): row.mean_abs for row in found.itertuples()} == pytest.approx(
+        {pair: value for pair, value in expected.items() if value > 0}, abs=1e-5
+    )
+    assert found["mean_abs"].is_monotonic_decreasing
+    alone = np.abs(np.diagonal(oracle, axis1=1, axis2=2)).mean(axis=0)
+    assert found["share"].sum() == pytest.approx(
+        sum(expected.values()) / (sum(expected.values()) + alone.sum()), rel=1e-4
+    )
+    order = dict(zip(model.features, alone))
+    assert all(order[row.first] >= order[row.second] for row in found.itertuples())
+    assert interactions(model, rows, DESCRIBE, top=2).equals(found.head(2))
+
+
+def test_a_pair_that_acts_together_is_found_and_drawn_apart():
+    """Fraud where exactly one of two flags is set: neither alone moves the score, together they decide it."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.random(3000) < 0.5, "b": rng.random(3000) < 0.5, "noise": rng.normal(size=3000)})
+    y = rng.random(3000) < np.where(X["a"] ^ X["b"], 0.8, 0.05)
+    model = fit_estimator(X, y, model=ModelConfig(n_estimators=30, max_depth=3), seed=0, threads=1)
+    words = pd.DataFrame(
+        {"column": X.columns, "group": "g", "meaning": "", "template": "", "kind": ["flag", "flag", "number"]}
+    )
+    found = interactions(model, X.iloc[:300], words)
+    assert {found["first"].iloc[0], found["second"].iloc[0]} == {"a", "b"}
+    assert found["share"].iloc[0] > 0.5
+    table = pair_dependence(contributions(model, X), X, words, ("a", "b"))
+    middle = table.groupby(["level", "value"])["contribution"].median()
+    assert middle["no", 1.0] > 0 > middle["no", 0.0]
+    assert middle["yes", 0.0] > 0 > middle["yes", 1.0]
+    assert len(table) == 3000
+    assert table.equals(pair_dependence(contributions(model, X), X, words, ("a", "b")))
+
+
+def test_kinds_without_interactions_say_why(data, every_kind):
+    X, _ = data
+    reasons_why = {
+        "logistic": "adds single features up, it has no interactions",
+        "rules": "adds single features up, it has no interactions",
+        "random_forest": "computed for models of kind xgboost only",
+    }
+    for kind, why in reasons_why.items():
+        found = interactions(every_kind[kind], X.iloc[:5], DESCRIBE)
+        assert found["mean_abs"].isna().all()
+        assert found["note"].iloc[0].startswith("not applicable: ")
+        assert why in found["note"].iloc[0]
+    stump = fit_estimator(*data, model=ModelConfig(n_estimators=5, max_depth=1), seed=0, threads=1)
+    found = interactions(stump, X.iloc[:50], DESCRIBE)
+    assert found["note"].tolist() == ["not applicable: no two features act together in this model"]
+    empty = interactions(every_kind["xgboost"], X.iloc[:0], DESCRIBE)
+    assert empty["note"].tolist() == ["not applicable: no rows to explain"]
+
+
+def test_the_partner_of_a_pair_is_cut_by_its_kind():
+    table = pd.DataFrame({"x": np.arange(6.0), "by": 0.0, "base": -1.0})
+    words = pd.DataFrame(
+        {"column": ["x", "by"], "group": "g", "meaning": "", "template": "", "kind": ["number", "days"]}
+    )
+    X = pd.DataFrame({"x": [5.0, 4, 3, 2, 1, 0], "by": [1.0, 1, 3, 3, np.nan, 3]})
+    found = pair_dependence(table, X, words, ("x", "by"))
+    assert found["level"].tolist() == ["up to 24 hours"] * 2 + ["above 24 hours"] * 3 + ["missing"]
+    assert found.loc[found["level"] == "missing", ["value", "contribution"]].values.tolist() == [[1.0, 4.0]]
+    text = X.assign(by=["pos", "pos", "pos", "atm", "online", "atm"])
+    found = pair_dependence(table, text, words.assign(kind=["number", "category"]), ("by", "x"))  # places change
+    assert (found["feature"].unique().tolist(), found["partner"].unique().tolist()) == (["x"], ["by"])
+    assert found["level"].value_counts().to_dict() == {"pos": 3, "not pos": 3}
+    both = pair_dependence(table, text.assign(x=list("abcdef")), words, ("x", "by"))
+    assert both.empty
 
 
 def test_dependence_holds_pairs_of_the_same_row(data, models):
