@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraudlab import comparing, decisions, plots, recipe, training
+from fraudlab import comparing, plots, recipe, training
 from fraudlab.config import RunConfig, load_config
 from fraudlab.gate import Incumbent
 from fraudlab.splits import temporal_fold
@@ -107,16 +107,6 @@ def test_the_payment_by_payment_rule_reads_risk_and_amount(one) -> None:
     found = table[(table["rule"] == "by_amount") & (table["period"] == "test")].set_index("metric")["value"]
     assert cases > 0
     assert found["alerts_per_day"] == pytest.approx(cases / days.nunique())
-
-
-def test_only_the_budget_plans_cases_for_review(one) -> None:
-    config, prepared, models, scores = one
-    for rule, planned in (("budget", 11.0), ("cost", np.nan)):
-        ruled = with_decision(config, rule=rule)
-        thresholds = recipe.thresholds_from_validation(models["xgboost"], prepared, ruled)
-        assert isinstance(thresholds, decisions.Thresholds)
-        table = recipe.tiers_on_test(prepared, scores["xgboost"], thresholds.to_dict(), ruled).set_index("tier")
-        np.testing.assert_equal(table["planned_per_day"].astype(float)[["elevated", "high"]].tolist(), [20.0, planned])
 
 
 def test_the_candidate_beside_its_baselines(one) -> None:

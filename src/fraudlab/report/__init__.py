@@ -3,52 +3,75 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
 
+from fraudlab.report import language
 from fraudlab.report.blocks import moment, provided
+from fraudlab.report.differences import facts
 from fraudlab.report.evidence import Evidence, read_evidence
-from fraudlab.report.sections import SECTIONS
-from fraudlab.schema import FraudlabError, InputError
+from fraudlab.report.language import say
+from fraudlab.report.pdf import to_pdf
+from fraudlab.report.sealing import Signer, embed, seal
+from fraudlab.report.sections import parts
+from fraudlab.schema import InputError
 
 __all__ = ["build_report", "read_evidence", "render", "to_pdf"]
 
 
-def render(evidence: Evidence) -> str:
-    """Return the report as HTML: the same bytes for the same evidence, no script, no address outside the file."""
+def render(evidence: Evidence, lang: str = "en") -> str:
+    """Return the report as HTML: the same bytes for the same evidence, no script, no address outside the file.
+
+    Parameters
+    ----------
+    evidence : as of `read_evidence`.
+    lang : one of `language.LANGUAGES`. Pictures and names from the evidence stay English, and are marked so.
+
+    Raises
+    ------
+    InputError : no report is written in that language.
+    """
     here = files(__package__)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["breakable"] = _breakable
+    environment.filters |= {"marked": language.marked, "plain": language.plain, "is_digest": _is_digest}
     template = environment.from_string(here.joinpath("template.html.j2").read_text(encoding="utf-8"))
     run = evidence.run
-    return template.render(
-        title=provided(run.get("title") or run["name"]),
-        model=f"{provided(run.get('model_name') or run['name'])}, version {provided(run.get('model_version'))}",
-        made=moment(run["created"]),
-        run_id=provided(run["run_id"]),
-        owner=provided(run.get("owner")),
-        digest=evidence.digest,
-        sections=[section(evidence) for section in SECTIONS],
-        style=here.joinpath("style.css").read_text(encoding="utf-8"),
-    )
+    with language.speaking(lang):
+        model = language.foreign(provided(run.get("model_name") or run["name"]))
+        return template.render(
+            say=say,
+            lang=lang,
+            html_lang={"zh": "zh-Hans"}.get(lang, lang),
+            not_provided=say("not provided"),
+            title=provided(run.get("title") or run["name"]),
+            model=say("{name}, version {version}", name=model, version=provided(run.get("model_version"))),
+            made=moment(run["created"]),
+            run_id=language.foreign(provided(run["run_id"])),
+            owner=language.foreign(provided(run.get("owner"))),
+            digest=evidence.digest,
+            parts=parts(evidence),
+            style=here.joinpath("style.css").read_text(encoding="utf-8"),
+        )
 
 
-def _breakable(text: str) -> Markup:
-    """Let a long name break after a double underscore."""
-    return Markup(escape(text).replace("__", Markup("__<wbr>")))
+def _is_digest(text: str) -> bool:
+    """Return whether a text is one long word that has to be set small and breakable."""
+    return re.fullmatch("[!-~]{40,}", text) is not None
 
 
-def build_report(run_dir: Path, out: Path) -> Path:
+def build_report(run_dir: Path, out: Path, *, lang: str = "en", signer: Signer | None = None) -> Path:
     """Write a run's report for reviewers as one self-contained HTML file.
 
     Parameters
     ----------
     run_dir : the run's folder; only its `evidence` folder is read.
     out : the file to write, ending in .html; its folder is made. It appears whole or not at all, readable by its owner.
+    lang : one of `language.LANGUAGES`.
+    signer : seals it, so that `fraudlab report verify` sees any change; None leaves it unsigned.
 
     Returns
     -------
@@ -56,12 +79,16 @@ def build_report(run_dir: Path, out: Path) -> Path:
 
     Raises
     ------
-    InputError : the evidence is incomplete or damaged, or `out` is no .html file. Nothing is written then.
+    InputError : the evidence is incomplete or damaged, `out` is no .html file, or no report is written in that
+        language. Nothing is written then.
     """
     out = Path(out)
     if out.suffix != ".html":
         raise InputError(f"out: must name a file ending in .html; found '{out.name}'; to_pdf turns it into a PDF")
-    html = render(read_evidence(Path(run_dir) / "evidence"))
+    evidence = read_evidence(Path(run_dir) / "evidence")
+    html = embed(render(evidence, lang), facts(evidence, lang))
+    if signer is not None:
+        html = seal(html, signer)
     out.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
     try:
@@ -74,35 +101,3 @@ def build_report(run_dir: Path, out: Path) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return out
-
-
-def to_pdf(html_path: Path, pdf_path: Path) -> Path:
-    """Turn a report into a tagged PDF with WeasyPrint, which is an extra.
-
-    Parameters
-    ----------
-    html_path : a report written by `build_report`.
-    pdf_path : the file to write.
-
-    Raises
-    ------
-    FraudlabError : WeasyPrint, or the Pango library it draws with, is not installed.
-    InputError : there is no report at `html_path`.
-    """
-    html_path, pdf_path = Path(html_path), Path(pdf_path)
-    if not html_path.is_file():
-        raise InputError(f"html_path: no report at {html_path}; build it first")
-    try:
-        from weasyprint import HTML
-    except ImportError:
-        raise FraudlabError("PDF needs WeasyPrint, which is not installed; add it with: make extras") from None
-    except OSError:
-        raise FraudlabError("PDF needs the Pango library of the system; install it (Debian: libpango-1.0-0)") from None
-    pdf_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pdf_path.with_name(f".{pdf_path.name}.{os.getpid()}")
-    try:
-        HTML(filename=str(html_path)).write_pdf(str(temporary), pdf_variant="pdf/ua-1")
-        os.replace(temporary, pdf_path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return pdf_path

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.privacy.disclosure import joined_bins
+from fraudlab.report.language import capital, foreign, language, term
 from fraudlab.schema import InputError, did_you_mean, refuse
 
 # File -> (required, the keys or columns it must have).
@@ -31,6 +32,8 @@ DOCUMENTS: dict[str, tuple[bool, str]] = {
     "decision": (True, "decision reasons gate thresholds alerts_per_day"),
     "alerts": (False, "case day hour amount risk tier action outcome reasons base margin contributions"),
     "checks": (False, "code title severity result sentence"),
+    "rulebook": (False, "name version digest told rules"),
+    "changes": (False, "version run_id facts config features_added features_removed metrics"),
 }
 TABLES: dict[str, tuple[bool, str]] = {
     "features": (True, "column group meaning"),
@@ -42,13 +45,22 @@ TABLES: dict[str, tuple[bool, str]] = {
     "pr": (False, "model recall precision"),
     "calibration": (False, "model stage n mean_predicted observed low high"),
     "calibration_error": (False, "metric model stage value low high n note"),
-    "cost": (
-        False,
-        "model alerts_per_day cases frauds_caught fraud_amount_caught review_costs net_saved precision",
-    ),
+    "simulation": (False, "model by budget threshold chosen metric value low high n note"),
     "tiers": (False, "tier action transactions frauds fraud_rate amount fraud_amount"),
+    "policy": (False, "action decided_by transactions frauds fraud_rate amount fraud_amount cases_per_day"),
+    "policy_reasons": (False, "action proposed why transactions"),
+    "policy_costs": (False, "action cost friction stops price"),
+    "policy_outcomes": (False, "way against metric value low high n note"),
+    "customer_rating": (False, "week rating customers share"),
+    "rating_after": (False, "rating customers transactions frauds fraud_rate low high"),
+    "rating_moves": (False, "before after customers share"),
+    "rating_effect": (False, "way against metric value low high n note"),
     "importance": (False, "feature mean_abs share meaning group"),
     "dependence": (False, "feature value contribution"),
+    "interactions": (False, "first second mean_abs share n note"),
+    "pair_dependence": (False, "feature partner level value contribution"),
+    "reason_stability": (False, "metric group threshold value low high n note"),
+    "robustness": (False, "scenario features metric value low high change change_low change_high n note"),
     "leakage": (False, "column verdict moved meaning"),
     "time_consistency": (
         False,
@@ -57,6 +69,14 @@ TABLES: dict[str, tuple[bool, str]] = {
     ),
     "stability": (False, "feature period psi reading"),
     "membership": (False, "group members others auc note"),
+    "check_FL008": (False, "metric part value low high n note"),
+    "check_FL010": (False, "feature psi reading note"),
+    "check_FL020": (False, "feature importance planted rank reading"),
+    "data_quality": (False, "column missing distinct low median high note"),
+    "anonymity": (False, "unit columns units k_anonymity share_alone share_below distinct_l t_closeness"),
+    "segments": (False, "by group metric value low high n frauds note"),
+    "rules_backtest": (False, "rule status action view metric value low high n note"),
+    "rules_overlap": (False, "first second cases both share"),
     "test_looks": (False, "when run config_digest model whole auc_roc average_precision card_precision_at_k"),
     "threshold_outcomes": (False, "rule used period metric value low high note"),
     "comparison": (False, "challenger champion view by group metric model value low high share_worse n note"),
@@ -87,15 +107,37 @@ class Evidence:
     pr: pd.DataFrame | None = None
     calibration: pd.DataFrame | None = None
     calibration_error: pd.DataFrame | None = None
-    cost: pd.DataFrame | None = None
+    simulation: pd.DataFrame | None = None
     tiers: pd.DataFrame | None = None
+    policy: pd.DataFrame | None = None
+    policy_reasons: pd.DataFrame | None = None
+    policy_costs: pd.DataFrame | None = None
+    policy_outcomes: pd.DataFrame | None = None
+    customer_rating: pd.DataFrame | None = None
+    rating_after: pd.DataFrame | None = None
+    rating_moves: pd.DataFrame | None = None
+    rating_effect: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
     dependence: pd.DataFrame | None = None
+    interactions: pd.DataFrame | None = None
+    pair_dependence: pd.DataFrame | None = None
+    reason_stability: pd.DataFrame | None = None
+    robustness: pd.DataFrame | None = None
     checks: list[dict[str, Any]] | None = None
+    changes: dict[str, Any] | None = None
     leakage: pd.DataFrame | None = None
     time_consistency: pd.DataFrame | None = None
     stability: pd.DataFrame | None = None
     membership: pd.DataFrame | None = None
+    check_FL008: pd.DataFrame | None = None
+    check_FL010: pd.DataFrame | None = None
+    check_FL020: pd.DataFrame | None = None
+    data_quality: pd.DataFrame | None = None
+    anonymity: pd.DataFrame | None = None
+    segments: pd.DataFrame | None = None
+    rulebook: dict[str, Any] | None = None
+    rules_backtest: pd.DataFrame | None = None
+    rules_overlap: pd.DataFrame | None = None
     test_looks: pd.DataFrame | None = None
     threshold_outcomes: pd.DataFrame | None = None
     comparison: pd.DataFrame | None = None
@@ -107,11 +149,26 @@ class Evidence:
         ordered = sorted(self.models, key=lambda model: model["role"] != "candidate")
         return {model["name"]: model["label"][:1].upper() + model["label"][1:] for model in ordered}
 
+    def called(self, model: str) -> str:
+        """Return what people call a model, in the report's language."""
+        label = next((each["label"] for each in self.models if each["name"] == model), model)
+        return capital(term(label))
+
     @property
     def words(self) -> dict[str, str]:
         """Feature -> its short name; its meaning where the evidence has no short names."""
         column = "label" if "label" in self.features else "meaning"
         return dict(zip(self.features["column"], self.features[column].fillna("")))
+
+    def described(self, what: str) -> dict[str, str]:
+        """Return every feature's label, group or meaning in the report's language, "" where it has none."""
+        english = self.features[what] if what in self.features else pd.Series("", index=self.features.index)
+        english = english.fillna("").astype("str")
+        say_it = term if what == "group" else foreign
+        told = [say_it(text) for text in english]
+        if (wanted := f"{what}_{language()}") in self.features:
+            told = [text if isinstance(text, str) else other for text, other in zip(self.features[wanted], told)]
+        return dict(zip(self.features["column"], told))
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -11,10 +11,9 @@ import pandas as pd
 from fraudlab import looks, plots
 from fraudlab.metrics import METRICS
 from fraudlab.report.blocks import (
-    FEW,
+    ABSENT,
     HIDDEN,
-    NOT_PROVIDED,
-    Bullets,
+    NOT_APPLICABLE,
     Cell,
     Facts,
     Figure,
@@ -24,17 +23,21 @@ from fraudlab.report.blocks import (
     Table,
     capital,
     count,
-    counts,
+    day,
+    few,
     interval,
-    moment,
-    money,
+    metric_label,
+    metric_text,
     not_available,
-    provided,
+    notes,
+    share,
+    span,
+    value_text,
 )
-from fraudlab.report.comparison import threshold_blocks
 from fraudlab.report.evidence import Evidence
+from fraudlab.report.language import foreign, language, plain, retold, say, term
+from fraudlab.report.limits import assumptions
 
-ABSENT = "–"
 MOST_LOOKS = 10
 FACTS: dict[str, Callable[[Any], str]] = {
     "rows": count,
@@ -48,63 +51,113 @@ TABLED = (*FACTS, "refit", "calibration", "train_rows", "train_frauds", "params"
 
 
 def method(e: Evidence) -> Section:
-    """How time was split, which models were fitted and with what."""
+    """How time was split, which models were fitted and with what, and what the method takes for granted."""
     fold = e.fold
     rows = [
         (
-            part["part"],
-            moment(part["start"])[:10],
-            moment(part["end"])[:10],
+            term(part["part"]),
+            day(part["start"]),
+            day(part["end"]),
             count(part["transactions"]),
             count(part["frauds"]),
-            HIDDEN if count(part["frauds"]) == FEW else plots.share(part["frauds"] / part["transactions"]),
+            HIDDEN if few(part["frauds"]) else share(part["frauds"] / part["transactions"]),
             count(part["customers"]),
         )
         for part in fold["parts"]
         if part["transactions"] is None or part["transactions"] > 0
     ]
-    head = ("Part", "From", "Until before", "Payments", "Frauds", "Fraud rate", "Customers")
-    caption = (
+    head = (
+        say("Part"),
+        say("From"),
+        say("Until before"),
+        say("Payments"),
+        say("Frauds"),
+        say("Fraud rate"),
+        say("Customers"),
+    )
+    caption = say(
         "Parts of the split. Between them lies the time that labels need, so nothing is learned before it was known."
     )
-    left_out = (
-        f"Left out of the test: {count(fold['excluded_customers'])} customers with "
-        f"{count(fold['excluded_transactions'])} payments, because they were already known as victims then."
+    left_out = say(
+        "Left out of the test: {customers} customers with {rows} payments, because they were already known as victims "
+        "then.",
+        customers=count(fold["excluded_customers"]),
+        rows=count(fold["excluded_transactions"]),
     )
     blocks = [
-        Prose(fold["explain"]),
+        Prose(_split_in_words(e)),
         Figure(plots.timeline(pd.DataFrame(fold["parts"])), caption),
-        Table("Parts of the split", head, rows, "lllrrrr"),
+        Table(say("Parts of the split"), head, rows, "lllrrrr"),
         Prose(left_out),
-        _model_table(e),
-        _settings(e),
-        *_rule_tables(e),
+        assumptions(e),
+        Group(say("How the models were fitted"), [_model_table(e), _settings(e), *_rule_tables(e)]),
     ]
-    return Section("method", "Method and split", blocks)
+    return Section("method", say("Method, split and assumptions"), blocks)
+
+
+def _split_in_words(e: Evidence) -> str:
+    """Say how time was split: in the evidence's own sentence, or anew in another language."""
+    if language() == "en":
+        return e.fold["explain"]
+    said = {}
+    for part in e.fold["parts"]:
+        said[part["part"]] = say(
+            "{start} until before {end} ({rows} payments, {frauds} frauds)",
+            start=day(part["start"]),
+            end=day(part["end"]),
+            rows=count(part["transactions"]),
+            frauds=count(part["frauds"]),
+        )
+    waits = e.setting("split", "delay_days")
+    sentences = [
+        say(
+            "The models learn on {train} and are judged on {test}; between them lie {delay} days in which labels "
+            "become known.",
+            train=said.get("train", ABSENT),
+            test=said.get("test", ABSENT),
+            delay=ABSENT if waits is None else f"{waits:g}",
+        )
+    ]
+    if "valid" in said:
+        sentences.append(say("Thresholds and calibration come from {valid}.", valid=said["valid"]))
+    if "refit" in said:
+        sentences.append(say("The models are fitted again on {refit}.", refit=said["refit"]))
+    return say(" ").join(sentences)
 
 
 def _model_table(e: Evidence) -> Table:
     facts = {model["name"]: model for model in e.models}
-    rows = [_model_row(label, facts[name]["role"], facts[name]["facts"]) for name, label in e.labels.items()]
-    head = ("Model", "Role", "Training payments", "Frauds", "Features", "Trees", "Refitted", "Calibrated on", "Seconds")
+    rows = [_model_row(e.called(name), facts[name]["role"], facts[name]["facts"]) for name in e.labels]
+    head = (
+        say("Model"),
+        say("Role"),
+        say("Training payments"),
+        say("Frauds"),
+        say("Features"),
+        say("Trees"),
+        say("Refitted"),
+        say("Calibrated on"),
+        say("Seconds"),
+    )
     learned = {str((model["facts"].get("calibration") or {}).get("learned") or "") for model in e.models} - {""}
-    note = f"Calibration was learned {' or '.join(sorted(learned))}" if learned else ""
-    return Table("Models and how they were fitted", head, rows, "llrrrrlrr", note)
+    note = say("Calibration was learned {how}", how=say(" or ").join(map(term, sorted(learned)))) if learned else ""
+    return Table(say("Models and how they were fitted"), head, rows, "llrrrrlrr", note)
 
 
 def _model_row(label: str, role: str, facts: dict[str, Any]) -> list[str | Cell]:
     said = {key: ABSENT if facts.get(key) is None else write(facts[key]) for key, write in FACTS.items()}
     calibrated: str | Cell = ABSENT
     if learned := facts.get("calibration"):
-        calibrated = Cell(count(learned["rows"]), f"{learned['method']}, {count(learned['frauds'])} frauds")
-    refit = {True: "yes", False: "no"}.get(facts.get("refit"), ABSENT)
+        how = say("{method}, {n} frauds", method=term(learned["method"]), n=count(learned["frauds"]))
+        calibrated = Cell(count(learned["rows"]), how)
+    refit = ABSENT if facts.get("refit") is None else say("yes") if facts["refit"] else say("no")
     numbers = [said[key] for key in ("rows", "frauds", "features", "trees")]
-    return [label, role, *numbers, refit, calibrated, said["seconds"]]
+    return [label, term(role), *numbers, refit, calibrated, said["seconds"]]
 
 
 def _settings(e: Evidence) -> Facts:
     settings = {model["name"]: ", ".join(_flat(model["facts"])) for model in e.models}
-    return Facts([(label, settings[name]) for name, label in e.labels.items() if settings[name]], code=True)
+    return Facts([(e.called(name), foreign(settings[name])) for name in e.labels if settings[name]], code=True)
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> list[str]:
@@ -127,119 +180,64 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> list[str]:
 def _rule_tables(e: Evidence) -> list[Table]:
     tables = []
     facts = {model["name"]: model["facts"] for model in e.models}
-    for name, label in e.labels.items():
+    for name in e.labels:
         rules = (facts[name].get("params") or {}).get("rules")
         if rules:
-            caption = f"{label}: each one that fires adds its points to the score, in log-odds"
+            caption = say(
+                "{model}: each one that fires adds its points to the score, in log-odds", model=e.called(name)
+            )
             rows = [_rule_row(str(rule), e) for rule in rules]
-            tables.append(Table(caption, ("What it looks at", "Fires when", "Points"), rows, "llr"))
+            tables.append(Table(caption, (say("What it looks at"), say("Fires when"), say("Points")), rows, "llr"))
     return tables
 
 
 def _rule_row(rule: str, e: Evidence) -> tuple[str | Cell, str, str]:
     parsed = re.fullmatch(r"(\S+) (>=?) (\S+) \((\S+)\)", rule)
     if not parsed:
-        return rule, "", ""
+        return foreign(rule), "", ""
     column, comparison, threshold, points = parsed.groups()
     kind = e.kinds.get(column, "")
-    value = plots.value_text(float(threshold), kind)
-    when = "yes" if kind == "flag" else f"{'at least' if comparison == '>=' else 'above'} {value}"
-    return _named(column, e), when, points
+    value = value_text(float(threshold), kind)
+    when = say("at least {value}", value=value) if comparison == ">=" else say("above {value}", value=value)
+    return named(column, e), say("yes") if kind == "flag" else when, points
 
 
-def _named(column: str, e: Evidence) -> str | Cell:
+def named(column: str, e: Evidence) -> str | Cell:
     """Return a feature's short name with its column name below, or the column name alone."""
-    said = e.words.get(column)
-    return Cell(said.rstrip("."), column) if said and said != column else column
+    said = e.described("label" if "label" in e.features else "meaning").get(column, "")
+    return Cell(_no_stop(said), foreign(column)) if plain(said) and plain(said) != column else foreign(column)
+
+
+def _no_stop(text: str) -> str:
+    """Return a text without the full stop at its end, which may stand inside an English part."""
+    return foreign(plain(text).rstrip(".")) if text != plain(text) else text.rstrip(".。")
 
 
 def features(e: Evidence) -> Section:
     """Every input of the model with its meaning."""
-    described = e.features.fillna("")
-    names = [_named(column, e) if "label" in described else column for column in described["column"]]
-    rows = list(zip(names, described["group"], described["meaning"]))
-    intro = f"The model sees {len(rows)} features, each computed only from what was known at the moment of the payment."
-    table = Table("Features and their meaning", ("Feature", "Kind of reason", "Meaning"), rows, "lll")
-    return Section("features", "Features", [Prose(intro), table])
-
-
-def audit(e: Evidence) -> Section:
-    """Whether the features see only the past, and whether they held through the training period."""
-    blocks: list[Any] = []
-    if e.checks is None:
-        blocks.append(not_available("checks.json"))
-    else:
-        rows = [
-            (check["code"], Cell(check["title"], check["severity"]), check["result"], check["sentence"])
-            for check in e.checks
-        ]
-        head = ("Check", "What is checked; if it fails", "Result", "What was found")
-        blocks.append(Table("The numbered checks", head, rows, "llll"))
-    if e.leakage is None:
-        blocks.append(not_available("leakage.csv"))
-    else:
-        blocks.append(
-            Prose(
-                "On a sample of the payments before the test, all that came after some moments was changed, joined by "
-                "invented payments and removed, and labels not known then were turned. A feature is clean when none of "
-                "its earlier values moved by one bit."
-            )
-        )
-        dirty = e.leakage[e.leakage["verdict"] != "clean"]
-        rows = [(_named(row.column, e), row.verdict, count(row.moved), row.meaning) for row in dirty.itertuples()]
-        if rows:
-            head = ("Feature", "Verdict", "Values moved", "Meaning")
-            blocks.append(Table("Features that are not clean", head, rows, "llrl"))
-    blocks += [not_available(f"{name}.csv") for name in ("time_consistency", "stability") if getattr(e, name) is None]
-    if e.time_consistency is not None and len(e.time_consistency):
-        blocks += _over_time(e.time_consistency, e)
-    return Section("audit", "Do the features see only the past, and will they last?", blocks)
-
-
-def _over_time(alone: pd.DataFrame, e: Evidence) -> list[Any]:
-    """Table the features that turned or faded first, then those whose values drifted most."""
-    drift = pd.Series(dtype=float) if e.stability is None else e.stability.groupby("feature")["psi"].max()
-    told = alone.assign(
-        order=alone["verdict"].map({"turns round": 0, "fades": 1}).fillna(2), psi=alone["feature"].map(drift)
+    columns = list(e.features["column"])
+    groups, meanings = (e.described(what).values() for what in ("group", "meaning"))
+    names = [named(column, e) if "label" in e.features else column for column in columns]
+    rows = list(zip(names, groups, meanings))
+    intro = say(
+        "The model sees {n} features, each computed only from what was known at the moment of the payment.", n=len(rows)
     )
-    rows = [
-        (
-            _named(row.feature, e),
-            row.verdict,
-            *(
-                _ranked(*(getattr(row, f"{name}_{when}") for name in ("auc", "low", "high")))
-                for when in ("first", "last")
-            ),
-            ABSENT if pd.isna(row.psi) else f"{row.psi:.3f}",
-        )
-        for row in told.sort_values(["order", "psi"], ascending=[True, False], kind="stable").head(12).itertuples()
-    ]
-    one = alone.iloc[0]
-    intro = (
-        "On the training period alone. Each feature by itself learnt fraud from the first half "
-        f"({count(one['n_first'])} payments, {count(one['frauds_first'])} frauds) and was judged on the second "
-        f"({count(one['n_last'])} payments, {count(one['frauds_last'])} frauds). The stability index compares the "
-        "values of each week with those of the first; up to 0.10 counts as stable, above 0.25 as changed."
+    head = (say("Feature"), say("Kind of reason"), say("Meaning"))
+    return Section(
+        "features", say("Features"), [Prose(intro), Table(say("Features and their meaning"), head, rows, "lll")]
     )
-    head = ("Feature", "Alone over time", "AUC ROC, first half", "Second half", "Largest index")
-    note = (
-        "The twelve to look at first; not applicable: alone it does not tell fraud, or there are too few frauds to say"
-    )
-    return [Prose(intro), Table("Features over the training period", head, rows, "llrrr", note)]
-
-
-def _ranked(auc: float, low: float, high: float) -> str | Cell:
-    return ABSENT if pd.isna(auc) else Cell(plots.metric_text("auc_roc", auc), interval("auc_roc", low, high))
 
 
 def performance(e: Evidence) -> Section:
     """What every model is worth at the alert budget, with intervals, and per day."""
     entity = str(e.setting("split", "entity") or "customer_id").removesuffix("_id")
-    intro = (
-        f"A case is one {entity} on one day, with its highest score of that day. Investigators review the "
-        f"{e.decision['alerts_per_day']:,} highest cases a day."
+    intro = say(
+        "A case is one {entity} on one day, with its highest score of that day. Investigators review the {k} highest "
+        "cases a day.",
+        entity=term(entity),
+        k=f"{e.decision['alerts_per_day']:,}",
     )
-    caption = "Where the intervals of two models overlap widely, the test does not tell them apart."
+    caption = say("Where the intervals of two models overlap widely, the test does not tell them apart.")
     blocks = [
         Prose(intro),
         _metric_table(e),
@@ -249,12 +247,12 @@ def performance(e: Evidence) -> Section:
     if e.daily is None:
         blocks.append(not_available("daily.csv"))
     else:
-        caption = (
+        caption = say(
             "Day by day. A perfect ranking stays below 100 % on days with fewer compromised cases than reviews; as "
             "found cases leave the later days, a model can lie above it late in the period."
         )
         blocks.append(Figure(plots.daily_precision(e.daily, e.labels), caption))
-    return Section("performance", "Performance at the alert budget", blocks)
+    return Section("performance", say("Performance at the alert budget"), blocks)
 
 
 def _looks(e: Evidence) -> list[Any]:
@@ -262,123 +260,156 @@ def _looks(e: Evidence) -> list[Any]:
     if e.test_looks is None:
         return [not_available("test_looks.csv")]
     seen = e.test_looks.assign(when=pd.to_datetime(e.test_looks["when"], utc=True))
-    said = [Prose(looks.explain(seen))]
+    said = [Prose(retold(looks.explain(seen)))]
     if len(seen) < 2:
         return said
     figures = list(looks.HEADLINE)
     rows = [
         (
             f"{look['when']:%Y-%m-%d %H:%M}",
-            str(look["run"]),
+            foreign(str(look["run"])),
             str(look["config_digest"])[:10],
-            *(ABSENT if pd.isna(look[name]) else plots.metric_text(name, look[name]) for name in figures),
+            *(ABSENT if pd.isna(look[name]) else metric_text(name, look[name]) for name in figures),
         )
         for _, look in seen.tail(MOST_LOOKS).iterrows()
     ]
-    head = ("When, UTC", "Run", "Config", *(capital(plots.METRIC_LABELS[name]) for name in figures))
-    title = "Looks at these test days" + (f", the last {MOST_LOOKS}" if len(seen) > MOST_LOOKS else "")
+    head = (say("When, UTC"), say("Run"), say("Config"), *map(metric_label, figures))
+    title = say("Looks at these test days")
+    if len(seen) > MOST_LOOKS:
+        title = say("Looks at these test days, the last {n}", n=MOST_LOOKS)
     return [*said, Table(title, head, rows, "lll" + "r" * len(figures))]
 
 
 def _metric_table(e: Evidence) -> Table:
     rows = []
     for metric in dict.fromkeys(e.overall["metric"]):
-        cells = [Cell(capital(plots.METRIC_LABELS.get(metric, metric)), METRICS.get(metric, ""))]
+        cells = [Cell(metric_label(metric), term(METRICS.get(metric, "")))]
         for name in e.labels:
             row = e.metric(name, metric)
             if row is None:
-                cells.append(Cell("not applicable"))
+                cells.append(Cell(NOT_APPLICABLE))
             else:
-                cells.append(Cell(plots.metric_text(metric, row["value"]), interval(metric, row["low"], row["high"])))
+                cells.append(Cell(metric_text(metric, row["value"]), interval(metric, row["low"], row["high"])))
         rows.append(cells)
-    notes = [str(note) for note in e.overall["note"].dropna().unique() if str(note).strip()]
-    head = ("Metric", *e.labels.values())
-    caption = "Models on the test part: value and 95 % interval"
-    return Table(caption, head, rows, "l" + "r" * len(e.labels), capital("; ".join(notes)))
+    head = (say("Metric"), *map(e.called, e.labels))
+    caption = say("Models on the test part: value and 95 % interval")
+    return Table(caption, head, rows, "l" + "r" * len(e.labels), notes(e.overall["note"]))
+
+
+def segments(e: Evidence) -> Section:
+    """What the candidate is worth on parts of the payments and week by week."""
+    title = say("Performance by segment and over time")
+    blocks: list[Any] = []
+    if e.segments is None:
+        blocks.append(not_available("segments.csv"))
+    else:
+        intro = say(
+            "The candidate on parts of the test payments. The cases to review are chosen over everybody, as at work; "
+            "amounts are cut at the quartiles of the training payments. A part with wide intervals holds few frauds."
+        )
+        blocks.append(Prose(intro))
+        blocks += [_segment_table(str(by), part) for by, part in e.segments.groupby("by", sort=False)]
+    return Section("segments", title, [*blocks, *_by_week(e)])
+
+
+def _segment_table(by: str, part: pd.DataFrame) -> Table:
+    metrics = list(dict.fromkeys(part["metric"]))
+    rows = []
+    for group, found in part.groupby("group", sort=False):
+        values, first = found.set_index("metric"), found.iloc[0]
+        sizes = [HIDDEN if pd.isna(first[name]) else f"{first[name]:,.0f}" for name in ("n", "frauds")]
+        rows.append((_segment(str(group)), *sizes, *(_measured(metric, values.loc[metric]) for metric in metrics)))
+    head = (capital(term(by)), say("Payments"), say("Frauds"), *map(metric_label, metrics))
+    caption = say("By {segment}: value and 95 % interval", segment=term(by))
+    hidden = part["note"].astype("str").str.startswith(HIDDEN).any()
+    note = say("Not shown: a count from 1 to 9 could be read from it") if hidden else ""
+    return Table(caption, head, rows, "l" + "r" * (len(head) - 1), note)
+
+
+def _segment(group: str) -> str:
+    """Return a segment's name in the report's language; names of categories stay as the data has them."""
+    return retold(group)
+
+
+def _measured(metric: str, row: pd.Series) -> str | Cell:
+    if pd.isna(row["value"]):
+        return HIDDEN if str(row["note"]).startswith("not shown") else NOT_APPLICABLE
+    return Cell(metric_text(metric, row["value"]), interval(metric, row["low"], row["high"]))
+
+
+def _by_week(e: Evidence) -> list[Any]:
+    """The candidate's figures week by week, from the comparison with a baseline or the champion."""
+    table = e.champion_comparison if e.champion_comparison is not None and len(e.champion_comparison) else e.comparison
+    if table is None:
+        return [not_available("comparison.csv")]
+    mine = table[(table["view"] == "period") & (table["model"] == e.candidate)]
+    mine = mine.drop_duplicates(["group", "metric"])
+    if mine.empty:
+        return [Prose(say("The test is too short to be cut into weeks."))]
+    metrics = list(dict.fromkeys(mine["metric"]))
+    rows = [
+        (
+            day(week) if str(week)[:2] == "20" else foreign(str(week)),
+            count(found["n"].iloc[0]),
+            *(
+                _measured(metric, found.set_index("metric").loc[metric]) if metric in set(found["metric"]) else ABSENT
+                for metric in metrics
+            ),
+        )
+        for week, found in mine.groupby("group", sort=False)
+    ]
+    head = (say("Week from"), say("Payments"), *map(metric_label, metrics))
+    caption = say("Week by week: value and 95 % interval")
+    note = say("Each week is judged on its own payments; found cases leave the later days of their week only")
+    return [Table(caption, head, rows, "l" + "r" * (len(head) - 1), note)]
 
 
 def ranking(e: Evidence) -> Section:
     """How the models order payments over all thresholds."""
-    roc_caption = "Left: every threshold. Right: the part that matters where few payments can be reviewed."
+    roc_caption = say("Left: every threshold. Right: the part that matters where few payments can be reviewed.")
+    pr_caption = say("The area under each curve is its average precision.")
     blocks = [
         not_available("roc.csv") if e.roc is None else Figure(plots.roc(e.roc, e.labels), roc_caption),
-        not_available("pr.csv")
-        if e.pr is None
-        else Figure(plots.precision_recall(e.pr, e.labels), "The area under each curve is its average precision."),
+        not_available("pr.csv") if e.pr is None else Figure(plots.precision_recall(e.pr, e.labels), pr_caption),
     ]
-    return Section("ranking", "Ranking curves", blocks)
-
-
-def money_saved(e: Evidence) -> Section:
-    """What reviewing more or fewer cases brings, net of its costs."""
-    if e.cost is None:
-        return Section("money", "Money", [not_available("cost.csv")])
-    rows = [
-        (
-            f"{row.alerts_per_day:,}",
-            count(row.cases),
-            count(row.frauds_caught),
-            money(row.fraud_amount_caught),
-            money(row.review_costs),
-            money(row.net_saved),
-            HIDDEN if count(row.frauds_caught) == FEW else plots.share(row.precision),
-        )
-        for row in e.cost[e.cost["model"] == e.candidate].sort_values("alerts_per_day").itertuples()
-    ]
-    head = (
-        "Cases a day",
-        "Reviews",
-        "Frauds caught",
-        "Fraud amount caught",
-        "Cost of reviews",
-        "Net saving",
-        "Precision",
-    )
-    cost, saved = e.setting("decision", "review_cost"), e.setting("decision", "recovery_rate")
-    intro = (
-        f"A review costs {provided(cost)}; of a caught fraud's amount the share {provided(saved)} is taken as saved. "
-        "All sums are over the test part, in units of the data's currency."
-    )
-    figure = plots.cost_curve(e.cost, e.decision["alerts_per_day"], e.labels)
-    blocks = [
-        Prose(intro),
-        Figure(figure, "Each further review costs the same and finds less; past the peak it costs more than it saves."),
-        Table(f"{e.labels[e.candidate]}: saving by number of reviews", head, rows, "rrrrrrr"),
-    ]
-    return Section("money", "Money", blocks)
+    return Section("ranking", say("Ranking curves"), blocks)
 
 
 def calibration(e: Evidence) -> Section:
     """Whether a stated risk of 10 % means 10 frauds in 100."""
-    risk = e.stated_risk
+    risk, title = e.stated_risk, say("Calibration")
     if e.calibration is None or risk is None:
-        return Section("calibration", "Calibration", [not_available("calibration.csv"), *_calibration_errors(e)])
+        return Section("calibration", title, [not_available("calibration.csv"), *_calibration_errors(e)])
     rows = [
         (
             str(number),
             count(row.n),
-            plots.share(row.mean_predicted),
-            HIDDEN if pd.isna(row.observed) else plots.share(row.observed),
-            HIDDEN if pd.isna(row.observed) else f"{plots.share(row.low)} to {plots.share(row.high)}",
+            share(row.mean_predicted),
+            HIDDEN if pd.isna(row.observed) else share(row.observed),
+            HIDDEN if pd.isna(row.observed) else span(share(row.low), share(row.high)),
         )
         for number, row in enumerate(risk.sort_values("mean_predicted").itertuples(), start=1)
     ]
-    head = ("Group", "Payments", "Stated risk", "Observed fraud", "95 % interval")
-    figure = plots.calibration(e.calibration, e.labels, e.calibration_error)
+    head = (say("Group"), say("Payments"), say("Stated risk"), say("Observed fraud"), say("95 % interval"))
     blocks = [
         Prose(
-            "The stated risk is what people read on an alert, so it has to mean what it says: points on the diagonal "
-            "do. Ranking, thresholds and tiers rest on the score before calibration, which keeps payments apart that "
-            "calibration gives the same risk."
+            say(
+                "The stated risk is what people read on an alert, so it has to mean what it says: points on the "
+                "diagonal do. Ranking, thresholds and tiers rest on the score before calibration, which keeps payments "
+                "apart that calibration gives the same risk."
+            )
         ),
         Figure(
-            figure,
-            "Payments in groups of similar stated risk, each with no frauds or at least 10; bars are 95 % intervals.",
+            plots.calibration(e.calibration, e.labels, e.calibration_error),
+            say(
+                "Payments in groups of similar stated risk, each with no frauds or at least 10; bars are 95 % "
+                "intervals."
+            ),
         ),
-        Table("Stated risk and what was observed", head, rows, "lrrrr"),
+        Table(say("Stated risk and what was observed"), head, rows, "lrrrr"),
         *_calibration_errors(e),
     ]
-    return Section("calibration", "Calibration", blocks)
+    return Section("calibration", title, blocks)
 
 
 def _calibration_errors(e: Evidence) -> list[Any]:
@@ -386,126 +417,18 @@ def _calibration_errors(e: Evidence) -> list[Any]:
         return [not_available("calibration_error.csv")]
     mine = e.calibration_error[e.calibration_error["model"] == e.candidate]
     rows = [
-        (f"{row.stage} calibration", f"{row.value:.2f}", f"{row.low:.2f} to {row.high:.2f}")
+        (
+            say("before calibration") if row.stage == "before" else say("after calibration"),
+            f"{row.value:.2f}",
+            span(f"{row.low:.2f}", f"{row.high:.2f}"),
+        )
         for row in mine.itertuples()
     ]
-    note = mine["note"].iloc[0] if len(mine) else "no risk with known labels"
-    return [
-        Table("Calibration error: frauds misplaced per fraud", ("", "Error", "95 % interval"), rows, "lrr"),
-        Prose(
-            f"An error of 1 is that of risks twice as high as they should be; {note}. Chance only ever adds, "
-            "so the interval of a small error may lie above it."
-        ),
-    ]
-
-
-def decision_tiers(e: Evidence) -> Section:
-    """Thresholds, tiers and what each tier leads to."""
-    names = {
-        "step_up": "Second factor from score",
-        "review": "Manual review from score",
-        "limit": "Limit and review from score",
-    }
-    limits = e.decision["thresholds"]
-    facts = [(said, "not used" if limits.get(key) is None else f"{limits[key]:.4g}") for key, said in names.items()]
-    blocks: list[Any] = [
-        Facts([*facts, ("Cases reviewed a day", f"{e.decision['alerts_per_day']:,}")]),
-        Prose(
-            "Tiers are cut on the score before calibration, not on the stated risk: calibration gives many payments "
-            "the same risk, and a tie at a threshold would waste reviews. The thresholds were chosen on payments "
-            "before the test part. Actions are recommendations; a person decides."
-        ),
-    ]
-    if e.tiers is None:
-        blocks.append(not_available("tiers.csv"))
-    else:
-        blocks += [
-            Figure(plots.tiers(e.tiers), "A useful tier holds few payments and many frauds."),
-            _tier_table(e.tiers),
-        ]
-    blocks += threshold_blocks(e)
-    return Section("tiers", "Decision tiers", blocks)
-
-
-def _tier_table(tiers: pd.DataFrame) -> Table:
-    hidden = plots.small_cells(tiers["frauds"]) | plots.small_cells(tiers["transactions"])
-    shown = zip(tiers.itertuples(), counts(tiers["transactions"]), counts(tiers["frauds"]), hidden)
-    rows = [
-        (
-            row.tier,
-            row.action.replace("_", " "),
-            payments,
-            frauds,
-            HIDDEN if hide else plots.share(row.fraud_rate) if row.transactions else ABSENT,
-            HIDDEN if hide else money(row.amount),
-            HIDDEN if hide else money(row.fraud_amount),
-            *_cases_a_day(row),
-        )
-        for row, payments, frauds, hide in shown
-    ]
-    head = ["Tier", "Action", "Payments", "Frauds", "Fraud rate", "Amount", "Fraud amount"]
-    if "cases_per_day" in tiers:
-        head.append("Cases a day (planned)")
-    return Table("Decision tiers on the test part", tuple(head), rows, "llrrrrr" + "r" * (len(head) - 7))
-
-
-def _cases_a_day(row: Any) -> tuple[str, ...]:
-    found = getattr(row, "cases_per_day", None)
-    planned = getattr(row, "planned_per_day", None)
-    if found is None:
-        return ()
-    return (f"{found:,.1f}" + ("" if planned is None or pd.isna(planned) else f" ({planned:,.0f})"),)
-
-
-def explanation(e: Evidence) -> Section:
-    """What moves the score, in general and for five alerts."""
-    intro = (
-        "Contributions are SHAP values of the model itself, in log-odds: added to the average they give a payment's "
-        "score exactly. They say how the model came to its score, not why a fraud happened."
+    note = retold(str(mine["note"].iloc[0])) if len(mine) else say("no risk with known labels")
+    head = ("", say("Error"), say("95 % interval"))
+    said = say(
+        "An error of 1 is that of risks twice as high as they should be; {note}. Chance only ever adds, so the "
+        "interval of a small error may lie above it.",
+        note=note,
     )
-    blocks: list[Any] = [Prose(intro)]
-    if e.importance is None:
-        blocks.append(not_available("importance.csv"))
-    else:
-        caption = "Mean absolute contribution, and its share of the sum over all features."
-        best = e.importance.sort_values("mean_abs", ascending=False).head(12)
-        rows = [
-            (_named(row.feature, e), row.group, f"{row.mean_abs:.3f}", plots.share(row.share))
-            for row in best.itertuples()
-        ]
-        head = ("Feature", "Kind of reason", "Mean contribution", "Share")
-        figure = Figure(plots.importance(e.importance, e.words), caption)
-        blocks += [figure, Table("The strongest features", head, rows, "llrr")]
-    if e.dependence is None:
-        blocks.append(not_available("dependence.csv"))
-    else:
-        caption = (
-            "Medians with the middle 80 % of the contributions, over groups of at least 10 payments of similar value."
-        )
-        blocks.append(Figure(plots.dependence(e.dependence, e.words), caption))
-    if e.alerts is None:
-        blocks.append(not_available("alerts.json"))
-    else:
-        blocks += [_case(alert, e) for alert in e.alerts[:5]]
-    return Section("explanation", "Explanation", blocks)
-
-
-def _case(alert: dict[str, Any], e: Evidence) -> Group:
-    outcomes = {"fraud": "it was fraud", "genuine": "it was genuine", "unknown": "not known yet what it was"}
-    facts = [
-        ("When", f"{alert['day']}, {int(alert['hour']):02d} h UTC"),
-        ("Amount", money(alert["amount"])),
-        ("Score before calibration", f"{alert['score']:.4g}" if "score" in alert else NOT_PROVIDED),
-        ("Stated risk", plots.share(alert["risk"])),
-        ("Tier and action", f"{alert['tier']}: {str(alert['action']).replace('_', ' ')}"),
-    ]
-    reasons = alert["reasons"]
-    blocks = [
-        Facts(facts),
-        Bullets(reasons) if reasons else Prose("No feature pushed this score towards fraud."),
-        Figure(
-            plots.waterfall(alert, e.words, e.kinds),
-            "From the average payment's score to this one's, largest contributions first.",
-        ),
-    ]
-    return Group(f"Example alert {alert['case']}: {outcomes.get(alert['outcome'], alert['outcome'])}", blocks)
+    return [Table(say("Calibration error: frauds misplaced per fraud"), head, rows, "lrr"), Prose(said)]

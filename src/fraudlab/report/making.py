@@ -1,0 +1,83 @@
+"""Make everything a run's reviewers get: reports in each language and format, sealed, and the notebooks beside them.
+
+from fraudlab.report.making import make_reports
+
+make_reports(run)                                     # as the config's [report] says
+make_reports(run, languages=["zh"], formats=["pdf"])  # what a reviewer asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fraudlab.config import Workspace
+from fraudlab.privacy.keys import KeyUnavailableError
+from fraudlab.report import build_report
+from fraudlab.report.index import write_index
+from fraudlab.report.notebooks import export_notebooks
+from fraudlab.report.pdf import to_pdf
+from fraudlab.report.sealing import Signer, open_signer
+from fraudlab.runs import Run
+from fraudlab.schema import FraudlabError
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written: the reports, the first language's HTML first, the notebooks' pages, the index of all reports.
+
+    `remarks` says what could not be done.
+    """
+
+    reports: list[Path]
+    notebooks: list[Path]
+    index: Path
+    remarks: list[str]
+
+
+def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: Sequence[str] | None = None) -> Made:
+    """Write a run's reports, from its evidence, its executed notebooks as pages beside them, and the index anew.
+
+    Parameters
+    ----------
+    run : its `evidence` folder is read, and `notebooks` where a launcher has run them.
+    languages : of `language.LANGUAGES`; default: those of the config's `[report]`.
+    formats : html, pdf; default: those of the config. A PDF is made from the HTML, which is written in any case.
+
+    Returns
+    -------
+    What was written. A PDF that cannot be made, or a missing signing key, is a remark and no failure.
+
+    Raises
+    ------
+    InputError : the evidence is incomplete or damaged, or a language is unknown.
+    """
+    signer, remarks = signer_of(run.workspace)
+    reports: list[Path] = []
+    for lang in languages or run.config.report.languages:
+        html = build_report(run.folder, run.report_file(lang), lang=lang, signer=signer)
+        reports.append(html)
+        if "pdf" in (formats or run.config.report.formats):
+            pdf = run.report_file(lang, "pdf")
+            try:
+                remarks += to_pdf(html, pdf, signer)
+                reports.append(pdf)
+            except FraudlabError as error:
+                remarks.append(str(error))
+    pages = export_notebooks(
+        sorted((run.folder / "notebooks").glob("*.ipynb")),
+        run.workspace.reports / run.folder.name / "notebooks",
+        report=f"../../{reports[0].name}",
+        index="../../index.html",
+        signer=signer,
+    )
+    return Made(reports, pages, write_index(run.workspace, signer), list(dict.fromkeys(remarks)))
+
+
+def signer_of(workspace: Workspace) -> tuple[Signer | None, list[str]]:
+    """Return the workspace's signer, or None with the sentence that says why there is none."""
+    try:
+        return open_signer(workspace), []
+    except KeyUnavailableError as error:
+        return None, [f"The report is not signed: {error}"]
