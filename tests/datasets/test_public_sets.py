@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fraudlab import recipe
+from fraudlab import checking, recipe
+from fraudlab.checks import check_features
 from fraudlab.config import RunConfig, Workspace, load_config
 from fraudlab.datasets import ingest, load_transactions
 
@@ -346,6 +347,6 @@ def test_amounts_lose_sign_and_dollar_and_the_refund_is_still_told(entered) -> N
 @pytest.mark.parametrize("name", ["ulb", "baf"])
 def test_the_checks_of_a_run_answer_for_two_days_and_for_moments_a_month_apart(name: str, entered) -> None:
     it = entered(name)
-    findings = recipe.audit_features(it.prepared, it.config, rows=500)
+    findings = checking.audit_features(it.prepared, it.config, rows=500)
     assert {finding.result for finding in findings.values()} <= {"passed", "failed", "not applicable"}
-    recipe.check_features(findings)
+    check_features(findings)

@@ -40,7 +40,7 @@ RAW = simulate(SMALL, 7)
 COUNTS = RAW["customer_ref"].value_counts()
 ANN, BOB, EVE = COUNTS.index[:3]
 LETTER = "letter of 2026-03-01"
-PURPOSES = ("fraud-model-training", "typology-review", "case-investigation")
+PURPOSES = ("fraud-model-training", "typology-review", "fraud-detection", "case-investigation")
 RAW_COLUMNS = ["customer_ref", "card_number", "customer_name", "email", "phone", "street", "birth_date", "postcode"]
 
 
@@ -374,7 +374,7 @@ def test_the_next_retrain_says_so_and_its_model_never_saw_the_erased(
     assert {key: events[0][key] for key in ("status", "version", "customers", "corrected")} == {
         "status": "retrain_due", "version": "1", "customers": 1, "corrected": 0,
     }  # fmt: skip
-    assert events[-1]["step"] == "report"
+    assert [event["step"] for event in events[-2:]] == ["report", "queue"]
     assert run.load_json("run")["model_version"] == "2"
     assert tracking.models_trained_on(workspace, code) == [("demo", "1")]
     retrain()
@@ -449,7 +449,7 @@ def test_access_shows_every_held_value_once_and_nothing_of_another(workspace: Wo
     assert "<b>" not in page
     assert [entry["facts"]["reason"] for entry in held["audit"]] == ["call back on alert 17"]
     assert held["models"] == [{"name": "demo", "version": "4"}]
-    assert [(p["purpose"], p["retention_days"]) for p in held["purposes"]] == list(zip(PURPOSES, (730, 730, 365)))
+    assert [(p["purpose"], p["retention_days"]) for p in held["purposes"]] == list(zip(PURPOSES, (730, 730, 365, 365)))
     assert json.loads(json.dumps(held, allow_nan=False)) == held
     assert audit_log(workspace).entries("access")["facts"].iloc[0]["customer"] == code
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from fraudlab import plots
 from fraudlab.config import DatasetConfig, RunConfig, Workspace
-from fraudlab.metrics import calibration_table, cost_table
+from fraudlab.metrics import calibration_table, simulate
 from fraudlab.privacy.disclosure import (
     hidden_tiers,
     joined_bins,
     protected,
     protected_facts,
-    thinned_budgets,
     weekly_frauds,
+    weekly_precision,
 )
 from fraudlab.runs import Run
 
@@ -64,25 +64,66 @@ def test_a_joined_bin_is_the_bin_of_its_payments() -> None:
         np.testing.assert_allclose(joined[name], expected[name], rtol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.2))
 def test_budgets_left_differ_by_no_few_frauds(seed: int, rate: float) -> None:
     dice = np.random.default_rng(seed)
     n = 900
     day = pd.to_datetime("2026-01-01", utc=True) + pd.to_timedelta(dice.integers(0, 9, n), unit="D")
     y = dice.random(n) < rate
-    score = dice.random(n) + 0.5 * y
-    ks = [1, 2, 3, 5, 8, 13, 21]
-    table = cost_table(y, score, day, dice.integers(0, 200, n), dice.random(n), ks, 1.0, 0.5, model="m")
-    left = thinned_budgets(table, 5)
-    assert 5 in left["alerts_per_day"].tolist(), "the budget in use stays"
-    shown = left[left["frauds_caught"].notna()]
-    for counts in (shown["frauds_caught"], (shown["precision"] * shown["cases"]).round()):
-        assert not any(few(each) for each in np.diff(np.r_[0, counts.to_numpy()]))
-    hidden = left[left["frauds_caught"].isna()]
-    assert hidden["alerts_per_day"].isin([5]).all()
-    assert hidden[["net_saved", "fraud_amount_caught", "precision"]].isna().all(axis=None)
-    pd.testing.assert_frame_equal(thinned_budgets(left, 5), left, check_dtype=False)
+    given_ = {"event_time": day, "entity": dice.integers(0, 200, n), "amount": dice.random(n)}
+    cuts = [1.45, 1.4, 1.2, 1.0, 0.9, 0.7, 0.5]
+    table = simulate(
+        y, dice.random(n) + 0.5 * y, **given_, budgets=[1, 2, 3, 5, 8, 13, 21], thresholds=cuts, chosen=5,
+        review_cost=1.0, recovery_rate=0.5, model="m", n_boot=0,
+    )  # fmt: skip
+    left = protected("simulation", table, budget=5)
+    for by in ("budget", "threshold"):
+        wide = left[left["by"] == by].pivot(index="budget", columns="metric", values="value")
+        assert 5 in wide.index, "the budget in use stays"
+        shown = wide[wide["frauds_caught"].notna()]
+        for counts in (shown["frauds_caught"], (shown["precision"].fillna(0) * shown["cases"]).round()):
+            assert not any(few(each) for each in np.diff(np.r_[0, counts.to_numpy()]))
+        hidden = wide[wide["frauds_caught"].isna()]
+        assert hidden.index.isin([5]).all()
+        assert hidden[["net_saved_per_day", "recall", "precision"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(protected("simulation", left, budget=5), left)
+
+
+def test_the_tables_of_the_policy_hide_small_counts_and_what_gives_them_away() -> None:
+    actions = pd.DataFrame({"action": ["approve", "step_up_authentication", "manual_review"]})
+    table = actions.assign(
+        decided_by="", transactions=[900, 80, 40], frauds=[4, 16, 30], fraud_rate=0.1, amount=9.0, fraud_amount=1.0
+    )
+    told = protected("policy", table)
+    assert told["frauds"].isna().tolist() == [True, True, False]
+    assert told["share_of_frauds"].isna().tolist() == [True, True, False]
+    pd.testing.assert_frame_equal(protected("policy", told), told)
+    reasons = pd.DataFrame(
+        {"action": "approve", "proposed": "approve", "why": list("abc"), "transactions": [900, 3, 30]}
+    )
+    assert protected("policy_reasons", reasons)["transactions"].fillna(-1).tolist() == [900, -1, -1]
+
+
+def test_the_tables_of_ratings_hide_small_counts_week_by_week() -> None:
+    weekly = pd.DataFrame({"week": [1, 1, 1, 2, 2, 2], "rating": ["low", "medium", "high"] * 2})
+    weekly = weekly.assign(customers=[900, 40, 4, 800, 60, 50], share=0.1)
+    told = protected("customer_rating", weekly)
+    assert told["customers"].isna().tolist() == [False, True, True, False, False, False]
+    assert told["share"].isna().tolist() == told["customers"].isna().tolist()
+    after = pd.DataFrame(
+        {"rating": ["low", "medium", "high"], "customers": [900, 40, 44], "transactions": [9000, 400, 90]}
+    )
+    after = after.assign(frauds=[30, 0, 5], fraud_rate=0.1, low=0.0, high=1.0)
+    said = protected("rating_after", after)
+    assert said["frauds"].isna().tolist() == [True, False, True]
+    assert said["fraud_rate"].isna().tolist() == [True, False, True]
+    pairs = pd.MultiIndex.from_product([["low", "high"]] * 2, names=["before", "after"]).to_frame(index=False)
+    moves = protected("rating_moves", pairs.assign(customers=[900, 30, 20, 4], share=0.5))
+    assert pd.isna(moves["customers"][3])
+    assert moves["customers"].isna().sum() > 1, "no line gives it away"
+    for name, table in (("customer_rating", told), ("rating_after", said), ("rating_moves", moves)):
+        pd.testing.assert_frame_equal(protected(name, table), table)
 
 
 def volume(frauds: list[int], transactions: int = 500) -> pd.DataFrame:
@@ -172,3 +213,41 @@ def test_a_run_saves_and_shows_what_may_leave(tmp_path: Path) -> None:
     assert json.loads((run.evidence / "data.json").read_text())["left_out"]["customers"] is None
     frame = pd.DataFrame({"feature": ["a"], "auc_roc": [0.7]})
     assert protected("single_features", frame) is frame
+
+
+def days_of_review(hits: list[int], compromised: list[int], k: int = 5, model: str = "m") -> pd.DataFrame:
+    day = pd.date_range("2026-02-02", periods=len(hits), tz="UTC")
+    table = pd.DataFrame({"day": day, "cases": k, "hits": hits, "compromised": compromised, "model": model})
+    perfect = np.minimum(table["compromised"], k) / k
+    return table.assign(precision=table["hits"] / k, perfect_precision=perfect)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30))
+def test_no_day_or_week_of_review_shows_few_found(seed: int, days: int, k: int) -> None:
+    dice = np.random.default_rng(seed)
+    compromised = dice.poisson(k / 2, days)
+    tables = [
+        days_of_review(list(dice.binomial(np.minimum(compromised, k), share)), list(compromised), k, name)
+        for name, share in (("a", 0.9), ("b", 0.2))
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    shown = weekly_precision(table)
+    for name in ("hits", "compromised"):
+        assert not any(few(count) for count in shown[name].dropna())
+    assert shown["precision"].isna().equals(shown["hits"].isna())
+    assert shown["cases"].sum() == table["cases"].sum()
+    for name, rows in shown.groupby("model"):
+        told, all_of_it = rows["hits"].sum(), table.loc[table["model"] == name, "hits"].sum()
+        assert told == 0 or not few(all_of_it - told), "what is hidden adds up to enough, or to all there is"
+    pd.testing.assert_frame_equal(weekly_precision(shown), shown)
+
+
+def test_enough_found_on_each_day_stays_as_it_is_and_weeks_add_up() -> None:
+    plenty = days_of_review([12, 0, 20], [30, 0, 22], k=25)
+    assert weekly_precision(plenty) is plenty
+    weeks = weekly_precision(days_of_review([2, 3, 1, 2, 2, 2, 2, 5], [3, 9, 1, 2, 2, 2, 2, 12]))
+    assert weeks["days"].tolist() == [7, 1]
+    assert weeks["hits"].isna().all(), "five found on the last day would tell, and so would their sum less it"
+    assert weeks.loc[0, "perfect_precision"] == pytest.approx((3 + 5 + 1 + 2 * 4) / 35)
+    assert protected("daily", weeks) is weeks

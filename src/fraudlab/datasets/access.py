@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import Workspace
+from fraudlab.datasets.companions import CASES, OUTCOMES, Companion, companion_rows
 from fraudlab.datasets.corrections import told
 from fraudlab.datasets.customers import customer_code
 from fraudlab.datasets.erasure import CUSTOMER
@@ -55,9 +57,9 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
     dict, ready for JSON: customer (pseudonym), dataset, source (of the data), created (of this copy, UTC), purposes
     (purpose, meaning, basis, retention_days, kept_since: earlier rows are no longer used for it), columns (name,
     source, meaning, treatment, purposes), transactions (a dict each, missing values None, times in UTC), identity
-    {source's column: [values]}, corrections (at, column, transaction, since, until, value, source, applied), events (of
-    the ledger), audit (entries that name the pseudonym), models (name,
-    version), notes (what is not in it).
+    {source's column: [values]}, corrections (at, column, transaction, since, until, value, source, applied), cases
+    (payments that a model put before an investigator, and why), outcomes (what was found of payments), events (of the
+    ledger), audit (entries that name the pseudonym), models (name, version), notes (what is not in it).
 
     Raises
     ------
@@ -92,13 +94,16 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
         "transactions": _records(rows),
         "identity": _identity(vault, manifest, code),
         "corrections": _corrections(vault, manifest, code),
+        "cases": _cases(vault, dataset, code),
+        "outcomes": _beside(vault, dataset, OUTCOMES, code, without=("event_time",)),
         "events": _records(events.drop(columns="customer")),
         "audit": _records(named[["number", "time", "action", "facts"]]),
         "models": [
             {"name": name, "version": version} for name, version in lineage.trained_on(workspace.lineage, [code])
         ],
         "notes": [
-            "No decision or alert on a person is stored here: scores are computed when asked for and not kept.",
+            "Scores are kept of payments that were put before an investigator, listed here; those of all others are "
+            "computed when asked for and not kept.",
             "Reports of finished runs show a few payments as examples, without anything that says whose they are.",
             "Models keep no payment; which models learnt from yours is listed.",
         ],
@@ -142,6 +147,37 @@ def access_page(held: Mapping[str, Any]) -> str:
         ),
         f"<h2>Your payments ({len(held['transactions']):,})</h2>",
         _payments(held["transactions"], {column["name"]: column["meaning"] for column in held["columns"]}),
+        "<h2>Payments that an investigator was to look at</h2>",
+        _table(
+            ["Case", "Payment", "When", "Stated risk", "Recommended", "Why", "Model"],
+            (
+                [
+                    each["alert_id"],
+                    each["transaction_id"],
+                    _readable(each["event_time"]),
+                    each["risk"],
+                    _words(each["action"]),
+                    "; ".join(each["reasons"]),
+                    f"{each['model']} {each['version']}",
+                ]
+                for each in held["cases"]
+            ),
+        ),
+        "<h2>What was found of your payments</h2>",
+        _table(
+            ["Payment", "Found", "When", "How it came to be looked at", "By", "Case"],
+            (
+                [
+                    each["transaction_id"],
+                    each["outcome"],
+                    _readable(each["decided_at"]),
+                    each["source"],
+                    each["by"],
+                    each["alert_id"],
+                ]
+                for each in held["outcomes"]
+            ),
+        ),
         "<h2>What each piece means</h2>",
         _table(
             ["Name", "Where it comes from", "Meaning", "How it is kept", "What for"],
@@ -247,6 +283,21 @@ def _identity(vault: Vault, manifest: Mapping[str, Any], code: str) -> dict[str,
 def _corrections(vault: Vault, manifest: Mapping[str, Any], code: str) -> list[dict[str, Any]]:
     store = IdentityStore.beside(vault)
     return told(store, manifest, store.corrections(manifest["dataset"], code))
+
+
+def _beside(
+    vault: Vault, dataset: str, companion: Companion, code: str, without: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Return a customer's rows of a table beside the data set."""
+    rows = companion_rows(vault, dataset, companion)
+    if rows is None:
+        return []
+    return _records(rows[rows[CUSTOMER] == code].drop(columns=[CUSTOMER, *without]))
+
+
+def _cases(vault: Vault, dataset: str, code: str) -> list[dict[str, Any]]:
+    rows = _beside(vault, dataset, CASES, code)
+    return [row | {"reasons": [reason["en"] for reason in json.loads(row["reasons"])]} for row in rows]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fraudlab.config import Workspace
 from fraudlab.datasets.retention import oldest_kept
+from fraudlab.datasets.reviewed import LABELS, data_digest, outcomes_of, with_outcomes
 from fraudlab.privacy import consent
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.keys import open_keys
@@ -29,6 +30,8 @@ def load_transactions(
     workspace: Workspace | None = None,
 ) -> pd.DataFrame:
     """Load the transactions of a data set: what the purpose and each customer allow, as it was known then.
+
+    Labels are those of the source with the outcomes of reviews and chargebacks put over them (`datasets.reviewed`).
 
     Parameters
     ----------
@@ -66,10 +69,14 @@ def load_transactions(
     refuse(_denied(manifest, purpose, allowed, wanted))
     moment = _known_at(manifest, as_of)
     heeded = None if consent_as_of is None else utc(consent_as_of, "consent_as_of")
-    labels = {"is_fraud", "label_time"}
+    labels = set(LABELS)
     dated = labels if moment is not None and labels & set(wanted) else set()
     read = {*wanted, *dated, "event_time", "customer_id"} & set(allowed)
-    frame = vault.read(dataset, columns=[name for name in allowed if name in read], before=moment)
+    found = outcomes_of(vault, dataset) if labels & set(wanted) and "is_fraud" in allowed else None
+    if found is not None:  # by the payment's number and the label's time, whether or not the purpose sees them
+        read |= {"transaction_id", *labels}
+    frame = vault.read(dataset, columns=[name for name in _loadable(manifest) if name in read], before=moment)
+    frame = with_outcomes(frame, found, moment)
     if "label_time" in frame and "is_fraud" not in frame:  # a purpose may see when labels came, and not the labels
         frame["is_fraud"] = pd.Series(pd.NA, index=frame.index, dtype="boolean")
     frame = as_known_at(frame, moment)
@@ -161,7 +168,7 @@ def dataset_facts(
         "labelled": labelled,
         "unlabelled": len(frame) - labelled,
         "fraud_rate": frauds / labelled if labelled else 0.0,
-        "digest": manifest["digest"],
+        "digest": data_digest(vault, dataset),
         "contract_digest": manifest["contract_digest"],
         "columns": [{key: column[key] for key in told} for column in manifest["columns"]],
         "dropped": manifest["dropped"],

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import Workspace
+from fraudlab.datasets.companions import is_companion
 from fraudlab.datasets.contracts import MADE, Contract
 from fraudlab.datasets.corrections import (
     Scope,
@@ -248,5 +249,5 @@ def _within(store: IdentityStore, held: list[Correction], name: str, scope: Scop
 
 
 def _elsewhere(vault: Vault, dataset: str, code: str) -> list[str]:
-    others = [name for name in vault.datasets() if name != dataset]
+    others = [name for name in vault.datasets() if name != dataset and not is_companion(name)]
     return [name for name in others if (vault.read(name, columns=[CUSTOMER])[CUSTOMER] == code).any()]

@@ -1,4 +1,4 @@
-"""Fraud typologies: what each kind of fraud looks like, in words and as a vectorised generator.
+"""Fraud typologies: what each kind of fraud looks like, as a vectorised generator.
 
 The first three follow the published scenarios of Le Borgne, Siblini, Lebichot and Bontempi (2022), "Reproducible
 Machine Learning for Credit Card Fraud Detection"; the others are patterns that public fraud reports describe. A
@@ -42,79 +42,23 @@ HOUR = 3_600
 
 @dataclass(frozen=True)
 class Typology:
-    """One kind of fraud in words, the share of payments it aims at, and how soon it is reported (1 = as usual)."""
+    """One kind of fraud: the share of payments it aims at, and how soon it is reported (1 = as usual).
 
-    name: str
-    title: str
-    story: str
-    signs: str
-    advice: str
+    What people should know of it stands in `fraudlab/awareness/texts.toml`, in two languages.
+    """
+
     share: float
     report_factor: float = 1.0
 
 
 TYPOLOGIES: dict[str, Typology] = {
-    typology.name: typology
-    for typology in (
-        Typology(
-            name="large_amount",
-            title="Amount over a threshold",
-            story="A single payment far larger than what is usually paid at such a merchant.",
-            signs="Amount above 220 EUR where the customer, or the category, usually sees a fraction of it.",
-            advice="Ask for a second factor before such a payment is approved; call the customer if it went through.",
-            share=0.0008,
-        ),
-        Typology(
-            name="compromised_merchant",
-            title="Compromised merchant",
-            story="A terminal or shop page is manipulated for four weeks; every payment made there is misused.",
-            signs="No sign in the single payment; reports about the same merchant begin to arrive after some days.",
-            advice="Watch the share of reported payments per merchant; stop payments there and replace the cards seen.",
-            share=0.0015,
-        ),
-        Typology(
-            name="compromised_card",
-            title="Compromised card details",
-            story="Somebody holds a copy of the card for two weeks and pays beside its owner, five times as much.",
-            signs="A third of the customer's payments within two weeks are several times as large as usual.",
-            advice="Compare amounts with the customer's own history; replace the card and review the last two weeks.",
-            share=0.0012,
-        ),
-        Typology(
-            name="card_testing",
-            title="Stolen-card testing",
-            story="Stolen cards are tried out with tiny online payments; those that work are used for larger ones.",
-            signs="Many payments below 3 EUR within minutes from a device never seen before, then larger ones.",
-            advice="Limit attempts per card and device in an hour; block the device, replace the card.",
-            share=0.0014,
-            report_factor=0.5,
-        ),
-        Typology(
-            name="account_takeover",
-            title="Account takeover",
-            story="Somebody logs in as the customer, often after failed attempts, and buys what can be resold.",
-            signs="New device, new and often distant network address, failed authentication, then high amounts.",
-            advice="Lock the account, end its sessions, let the customer reset the password, and stop the deliveries.",
-            share=0.0011,
-        ),
-        Typology(
-            name="impossible_travel",
-            title="Impossible travel",
-            story="A copied card is used at a counter far away while its owner is shopping at home.",
-            signs="Two counter payments further apart than anybody can travel in the time between them.",
-            advice="Stop counter payments with this card at once; it was copied and must be replaced.",
-            share=0.0008,
-        ),
-        Typology(
-            name="new_account",
-            title="New-account fraud",
-            story="Accounts are opened with invented or stolen identities and run up spending that is never paid back.",
-            signs="Account a few days old, device shared with other new accounts, spending grows within two weeks.",
-            advice="Hold high-value orders of fresh accounts that share a device; check the identity again.",
-            share=0.0009,
-            report_factor=1.6,
-        ),
-    )
+    "large_amount": Typology(share=0.0008),
+    "compromised_merchant": Typology(share=0.0015),
+    "compromised_card": Typology(share=0.0012),
+    "card_testing": Typology(share=0.0014, report_factor=0.5),
+    "account_takeover": Typology(share=0.0011),
+    "impossible_travel": Typology(share=0.0008),
+    "new_account": Typology(share=0.0009, report_factor=1.6),
 }
 
 

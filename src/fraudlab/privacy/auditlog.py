@@ -56,6 +56,7 @@ ACTIONS = {
     "rectify": "a customer's data were corrected",
     "access": "a customer got a copy of the own data",
     "retention": "data past their time were removed",
+    "label": "outcomes of reviews or chargebacks came in",
     "train": "a model was trained",
     "promote": "a model version was made champion",
     "export": "data, a report or a model left the workspace",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fraudlab.metrics import SMALLEST_CELL, wilson
+from fraudlab.metrics import SMALLEST_CELL, small_cells, wilson
 from fraudlab.privacy.anonymity import suppress_small_cells
 
 
@@ -22,18 +22,32 @@ def protected(name: str, table: pd.DataFrame, *, budget: int | None = None) -> p
 
     Parameters
     ----------
-    name : of the evidence: calibration, cost, daily_volume, membership and tiers are known here.
-    budget : cases a day that investigators review; this row of the cost table stays.
+    name : of the evidence: anonymity, calibration, cost, daily, daily_volume, membership, rules_overlap, segments and
+        tiers are known here.
+    budget : cases a day that investigators review; this row of the simulation stays.
     """
     match name:
         case "calibration":
             return joined_bins(table)
-        case "cost":
+        case "simulation":
             return thinned_budgets(table, budget)
+        case "daily":
+            return weekly_precision(table)
         case "daily_volume":
             return weekly_frauds(table)
-        case "tiers":
+        case "tiers" | "policy":
             return hidden_tiers(table)
+        case "policy_reasons":
+            counts = table["transactions"].astype("float64")
+            return table.assign(transactions=counts.mask(small_cells(counts)))
+        case "customer_rating" | "rating_after" | "rating_moves":
+            return hidden_ratings(table)
+        case "rules_overlap":
+            return hidden_overlap(table)
+        case "segments":
+            return hidden_segments(table)
+        case "anonymity":
+            return hidden_shares(table)
         case "membership" if not table[["members", "others"]].isna().any(axis=None) and len(table) > 1:
             return suppress_small_cells(table, ["members", "others"], ["group"], values=[])
     return table
@@ -124,46 +138,43 @@ def _joined(n: np.ndarray, hits: np.ndarray, smallest: int) -> list[list[int]]:
 
 
 def thinned_budgets(table: pd.DataFrame, budget: int | None = None, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
-    """Leave out budgets of a cost table that differ from the next by 1 to 9 frauds, or by as few compromised cases.
+    """Leave out budgets of a simulation that differ from the next by 1 to 9 frauds, or by as few compromised cases.
 
     Parameters
     ----------
-    table : model, alerts_per_day, cases, frauds_caught, precision and sums.
-    budget : the row that stays, with its sums missing where it holds 1 to 9 frauds; None: the largest.
+    table : from `metrics.simulate`: model, by, budget, chosen, metric, value.
+    budget : the one that stays, told or not; None: the chosen one, else the largest.
 
-    >>> table = pd.DataFrame({"model": "m", "alerts_per_day": [1, 2, 3, 9], "cases": [30, 60, 90, 270],
-    ...                       "frauds_caught": [4, 12, 15, 31], "precision": [.1, .2, .15, .1]})
-    >>> thinned_budgets(table, 2)["alerts_per_day"].tolist()
+    >>> counts = {"cases": [30, 60, 90, 270], "frauds_caught": [np.nan, 12, 15, 31], "precision": [np.nan, .2, .15, .1]}
+    >>> named = {"model": "m", "by": "budget", "chosen": False}
+    >>> table = pd.DataFrame([named | {"budget": k, "metric": name, "value": each}
+    ...                       for name, values in counts.items() for k, each in zip([1, 2, 3, 9], values)])
+    >>> thinned_budgets(table, 2)["budget"].unique().tolist()
     [2, 9]
     """
     kept = []
-    for _, rows in table.groupby("model", sort=False):
-        rows = rows.sort_values("alerts_per_day", kind="stable")
-        frauds = rows["frauds_caught"].to_numpy(dtype=float)
-        found = np.round((rows["precision"] * rows["cases"]).to_numpy(dtype=float))
-        if np.isnan(frauds).any():  # hidden already
-            kept.append(rows)
-            continue
-        counts = np.column_stack([frauds, found])
-        own = np.flatnonzero(rows["alerts_per_day"].eq(budget))
-        anchor = int(own[0]) if len(own) else len(rows) - 1
-        hidden = _few(counts[anchor], smallest)
+    for _, rows in table.groupby(["model", "by"], sort=False):
+        wide = rows.pivot(index="budget", columns="metric", values="value").sort_index()
+        frauds = wide["frauds_caught"].to_numpy(dtype=float)
+        counts = np.column_stack([frauds, np.round((wide["precision"] * wide["cases"]).to_numpy(dtype=float))])
+        # No case at all, or no fraud in them, is told; a row not told rests on 1 to 9 of them.
+        counts = np.where((wide["cases"].to_numpy() == 0)[:, None], 0.0, counts)
+        in_use = rows.loc[rows["chosen"].astype(bool), "budget"].iloc[:1].tolist() if budget is None else [budget]
+        own = np.flatnonzero(wide.index.isin(in_use))
+        anchor = int(own[0]) if len(own) else len(wide) - 1
         chosen = [anchor]
-        last = np.zeros(2) if hidden else counts[anchor]
-        for place in range(anchor + 1, len(rows)):
-            if not _few(counts[place] - last, smallest):
+        last = np.where(np.isnan(counts[anchor]), 0.0, counts[anchor])
+        for place in range(anchor + 1, len(wide)):
+            if not _few(counts[place] - last, smallest) and not np.isnan(counts[place]).any():
                 chosen.append(place)
                 last = counts[place]
         last = counts[anchor]
         for place in range(anchor - 1, -1, -1):
+            hidden = np.isnan(last).any() or np.isnan(counts[place]).any()
             if not (hidden or _few(last - counts[place], smallest) or _few(counts[place], smallest)):
                 chosen.append(place)
                 last = counts[place]
-        sums = ("frauds_caught", "fraud_amount_caught", "net_saved", "precision")
-        if hidden:
-            blank = rows.index == rows.index[anchor]
-            rows = rows.assign(**{name: rows[name].astype("float64").mask(blank) for name in sums if name in rows})
-        kept.append(rows.iloc[sorted(chosen)])
+        kept.append(rows[rows["budget"].isin(wide.index[chosen])])
     return pd.concat(kept, ignore_index=True) if kept else table
 
 
@@ -190,12 +201,61 @@ def weekly_frauds(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.Data
     return days.astype(dict.fromkeys(numbers, "float64"))
 
 
+def weekly_precision(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Give the cases a day and what was found among them by the week, where days hold few; hide weeks that do too.
+
+    Parameters
+    ----------
+    table : day, cases, hits, compromised, precision, perfect_precision and model; a row per day and model.
+
+    Returns
+    -------
+    The table as it is where each day has no or enough hits and compromised cases. Else a row per model and week, from
+    the first day on, under that day: cases, hits, compromised and days added up, both precisions over the week; of a
+    week whose counts are 1 to 9, and of as many more as would give them away, counts and precision are missing.
+
+    >>> day = pd.date_range("2026-01-01", periods=14, tz="UTC")
+    >>> table = pd.DataFrame({"day": day, "cases": 5, "hits": 2, "compromised": 4, "precision": 0.4,
+    ...                       "perfect_precision": 0.8, "model": "m"})
+    >>> weekly_precision(table)[["cases", "hits", "compromised", "precision", "days"]].values.tolist()
+    [[35.0, 14.0, 28.0, 0.4, 7.0], [35.0, 14.0, 28.0, 0.4, 7.0]]
+    """
+    counts = ["hits", "compromised"]
+    known = {*counts, "day", "cases", "precision", "perfect_precision", "model"} <= set(table.columns)
+    if table.empty or not known or table[counts].isna().any(axis=None):
+        return table
+    if not _few(table[counts].to_numpy(dtype=float), smallest):
+        return table
+    day = pd.to_datetime(table["day"], utc=True).dt.floor("D")
+    week = (day - day.min()).dt.days // 7
+    perfect = table["perfect_precision"] * table["cases"]
+    weeks = (
+        table.assign(week=week, perfect=perfect, days=1)
+        .groupby(["model", "week"], sort=False, as_index=False)
+        .agg({"day": "first", "cases": "sum", "hits": "sum", "compromised": "sum", "perfect": "sum", "days": "sum"})
+    )
+    made = []
+    for _, rows in weeks.groupby("model", sort=False):
+        hits, bad = rows["hits"].astype("float64"), rows["compromised"].astype("float64")
+        few_hits, few_bad = small_cells(hits, smallest), small_cells(bad, smallest)
+        made.append(
+            rows.assign(
+                hits=hits.mask(few_hits),
+                compromised=bad.mask(few_bad),
+                precision=(hits / rows["cases"]).mask(few_hits),
+                perfect_precision=(rows["perfect"] / rows["cases"]).mask(few_bad),
+            )
+        )
+    named = ["day", "cases", "hits", "compromised", "precision", "perfect_precision", "model", "days"]
+    return pd.concat(made, ignore_index=True)[named]
+
+
 def hidden_tiers(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
     """Hide the small counts of a table of tiers, with rates and sums; shares of all payments and frauds stay beside.
 
     Parameters
     ----------
-    table : tier, transactions, frauds and, if wanted, fraud_rate, amount, fraud_amount.
+    table : tier or action, transactions, frauds and, if wanted, fraud_rate, amount, fraud_amount.
 
     Returns
     -------
@@ -207,7 +267,8 @@ def hidden_tiers(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataF
     shown = table.copy()
     hidden = np.zeros(len(table), dtype=bool)
     for name in ("transactions", "frauds"):
-        cells = suppress_small_cells(table, [name], ["tier"], smallest, values=[])[name].astype("Float64")
+        by = "tier" if "tier" in table else "action"
+        cells = suppress_small_cells(table, [name], [by], smallest, values=[])[name].astype("Float64")
         gone = cells.isna().to_numpy()
         hidden |= gone
         if gone.any():
@@ -216,6 +277,96 @@ def hidden_tiers(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataF
         shown[f"share_of_{name}"] = share.mask(gone)
     values = [name for name in ("fraud_rate", "amount", "fraud_amount") if name in table]
     return shown.assign(**{name: table[name].astype("float64").mask(hidden) for name in values})
+
+
+def hidden_ratings(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Hide the small counts of how customers were rated, how that moved, or what followed, with what is made of them.
+
+    Parameters
+    ----------
+    table : from `deciding.rating_tables`: customers by week and rating; customers, transactions and frauds by rating;
+        or customers by rating before and after.
+    """
+    counts = [name for name in ("customers", "transactions", "frauds") if name in table]
+    if table[counts].isna().any(axis=None) or table.empty:
+        return table
+    if "before" in table:
+        hidden = suppress_small_cells(table, counts, ["before", "after"], smallest, values=["share"])
+        return hidden.astype({"customers": "Float64"})
+    shown = table.copy()
+    gone = np.zeros(len(table), dtype=bool)
+    for name in counts:
+        whole = table.groupby("week")[name] if "week" in table else table.groupby(np.zeros(len(table)))[name]
+        small = whole.transform(lambda cells: small_cells(cells, smallest)).to_numpy(dtype=bool)
+        shown[name] = table[name].astype("float64").mask(small)
+        gone |= small
+    rates = [name for name in ("share", "fraud_rate", "low", "high") if name in table]
+    return shown.assign(**{name: table[name].astype("float64").mask(gone) for name in rates})
+
+
+def hidden_segments(table: pd.DataFrame) -> pd.DataFrame:
+    """Hide the figures of parts of the test whose payments, frauds or caught frauds are few, and what tells them.
+
+    Parameters
+    ----------
+    table : by, group, metric, value, low, high, n, frauds, note; a row per metric of each group of each `by`.
+
+    Returns
+    -------
+    The table; where a count of the group is hidden, value, low and high, n or frauds are missing and the note says so.
+    """
+    if table[["n", "frauds"]].isna().any(axis=None) or not len(table):
+        return table
+    shown = table.astype({"n": "Float64", "frauds": "Float64", "note": "str"})
+    for _, part in table.groupby("by", sort=False):
+        wide = part.pivot(index="group", columns="metric", values="value")
+        counts = part.drop_duplicates("group").set_index("group")[["n", "frauds"]].astype("int64")
+        counts["caught"] = (wide["recall_at_budget"].fillna(0) * counts["frauds"]).round().astype("int64")
+        if len(counts) > 1:
+            cells = suppress_small_cells(counts.reset_index(), list(counts), ["group"], values=[]).set_index("group")
+        else:
+            cells = counts.astype("Int64").mask((counts > 0) & (counts < SMALLEST_CELL))
+        for name in ("n", "frauds"):
+            shown.loc[part.index, name] = part["group"].map(cells[name].astype("Float64"))
+        hidden = part.index[part["group"].map(cells.isna().any(axis=1))]
+        shown.loc[hidden, ["value", "low", "high"]] = np.nan
+        shown.loc[hidden, "note"] = "not shown: a count below 10 could be read from it"
+    return shown
+
+
+def hidden_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Hide the shares of an anonymity table that stand for 1 to 9 units."""
+    shown = table.copy()
+    for name in ("share_alone", "share_below"):
+        shown[name] = table[name].mask((table[name] * table["units"]).round().between(1, SMALLEST_CELL - 1))
+    return shown
+
+
+def hidden_overlap(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Hide what a table of overlaps says of 1 to 9 cases: of one side, of both, or of one without the other.
+
+    Parameters
+    ----------
+    table : first, second, cases (of the first), both, share; a row per ordered pair, each with itself too.
+
+    >>> pairs = [("a", "a", 50, 50), ("a", "b", 50, 4), ("b", "a", 30, 4), ("b", "b", 30, 30)]
+    >>> table = pd.DataFrame(pairs, columns=["first", "second", "cases", "both"]).assign(share=0.5)
+    >>> hidden_overlap(table)["both"].tolist()
+    [50.0, nan, nan, 30.0]
+    """
+    if table.empty or table["cases"].isna().any():
+        return table
+    cases = table["cases"].to_numpy(dtype=float)
+    other = table["second"].map(dict(zip(table["first"], cases))).to_numpy(dtype=float)
+    both = table["both"].to_numpy(dtype=float)
+    counts = np.stack([both, cases, other, cases - both, other - both])
+    gone = ((counts > 0) & (counts < smallest)).any(axis=0) | np.isnan(both)
+    few = (cases > 0) & (cases < smallest)
+    return table.assign(
+        cases=np.where(few, np.nan, cases),
+        both=np.where(gone, np.nan, both),
+        share=table["share"].astype("float64").mask(gone),
+    )
 
 
 def _few(counts: np.ndarray, smallest: int) -> bool:

@@ -13,7 +13,7 @@ from fraudlab.privacy.keys import KeyUnavailableError
 from fraudlab.privacy.vault import DamagedError, Vault
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
 
-ROTATABLE = ("features", "identity", "manifest")
+ROTATABLE = ("features", "identity", "manifest", "report-sign")
 
 _KEPT = {
     "pseudonym": "every customer would get another pseudonym, and nothing would match earlier data, models and "
@@ -33,7 +33,7 @@ def rotate(
 
     Parameters
     ----------
-    name : "features", "identity" or "manifest".
+    name : "features", "identity", "manifest" or "report-sign" (which opens nothing: only the key is replaced).
     progress : is told the data set, its rows done and its rows.
 
     Returns

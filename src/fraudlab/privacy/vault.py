@@ -107,8 +107,10 @@ class Vault:
 
         Parameters
         ----------
-        parts : (month, tables) with tables "features" and, where there is any, "identity"; months as "2026-01".
-        facts : what else the manifest says; no value of a row. Ids of further keys go into `facts["keys"]`.
+        parts : (month, tables) with tables "features" and, where there is any, "identity"; months as "2026-01". Drawn
+            while nobody else writes this data set, so that they may be made from what is held.
+        facts : what else the manifest says, read after the last part; no value of a row. Ids of further keys go into
+            `facts["keys"]`.
 
         Raises
         ------
