@@ -26,7 +26,7 @@ import pandas as pd
 import tomli_w
 from pandas.io.formats.style import Styler
 
-from fraudlab import looks, serving, tracking, training
+from fraudlab import changes, looks, production, serving, tracking, training
 from fraudlab.config import RunConfig, Workspace, config_digest, load_config, project_root
 from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet
@@ -36,7 +36,8 @@ from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.disclosure import protected, protected_facts
 from fraudlab.recipe import Prepared
-from fraudlab.schema import FraudlabError, InputError, require_columns
+from fraudlab.ruling import VERSION_LOG
+from fraudlab.schema import FraudlabError, InputError, did_you_mean, require_columns
 from fraudlab.training import FittedModel
 
 EVIDENCE_VERSIONS = (
@@ -133,6 +134,11 @@ class Run:
             raise InputError(f"run {self.folder.name}: no {name}.csv yet; run the notebooks in order, from 01_ingest")
         return pd.read_csv(path)
 
+    def load_tables(self) -> dict[str, pd.DataFrame]:
+        """Read every table of evidence there is so far, each under its name; one without columns is left out."""
+        found = sorted(path for path in self.evidence.glob("*.csv") if path.read_bytes().strip())
+        return {path.stem: pd.read_csv(path) for path in found}
+
     def record_data(self, facts: Mapping[str, Any]) -> None:
         """Write what the data is; what an earlier pass through the notebooks made from other data is cleared away."""
         if self.load_json("run").get("data_digest") not in (None, facts["digest"]):
@@ -148,10 +154,9 @@ class Run:
             if path.name not in ("config.toml", "run.json"):
                 path.unlink()
 
-    def save_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
-        """Write several tables of evidence, each under its name."""
-        for name, table in tables.items():
-            self.save_table(name, table)
+    def save_tables(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        """Write several tables of evidence, each under its name, and return them as saved."""
+        return {name: self.save_table(name, table) for name, table in tables.items()}
 
     @property
     def lineage(self) -> Path:
@@ -210,6 +215,11 @@ class Run:
         """The log of every look at a test, of all runs of the project."""
         return self.workspace.runs / "test_looks.jsonl"
 
+    @property
+    def rule_books(self) -> Path:
+        """Which rules each version of a rule book held when it was measured, of all runs of the project."""
+        return self.workspace.runs / VERSION_LOG
+
     def note_look(self, table: pd.DataFrame) -> pd.DataFrame:
         """Add a line to the log of looks at the test, and keep as evidence which looks these test days have had.
 
@@ -266,7 +276,9 @@ class Run:
         return Incumbent(champion["version"], None if until is None else pd.Timestamp(until), scores)
 
     def register(self, feature_set: FeatureSet, gate: list[dict[str, Any]]) -> dict[str, Any]:
-        """Pack the candidate, register it as challenger and promote it if every check of the gate passed.
+        """Pack the candidate, register it as challenger and decide by the gate whether it becomes the champion.
+
+        An interactive session promotes at once; of a retraining the launcher calls `carry_out` when all else is done.
 
         Returns
         -------
@@ -281,6 +293,7 @@ class Run:
             return self._register(facts, feature_set, gate)
         with project_lock(self.workspace):
             decision = self._register(facts, feature_set, gate)
+            self.carry_out()
             tracking.finish_run(tracking.open_store(self.workspace), self.tracked(), "FINISHED")
             # The next interactive pass through the notebooks is a run of its own.
             self.note(mlflow_run_id=None)
@@ -291,7 +304,7 @@ class Run:
         thresholds = Thresholds.from_dict(self.load_json("thresholds"))
         named = ("name", "purpose", "run_id", "config_digest", "data_digest", "code_digest", "seed", "as_of")
         shutil.rmtree(self.package, ignore_errors=True)
-        serving.save_package(
+        packed = serving.save_package(
             self.package,
             candidate,
             thresholds,
@@ -301,9 +314,13 @@ class Run:
         )
         client = tracking.open_store(self.workspace)
         before = tracking.champion(client, self.config.name)
+        self.save_json("changes", self._changes(before))
         run_id = self.tracked()
         tracking.set_tags(client, run_id, self.tags())
-        version = tracking.register_package(client, run_id, self.package, name=self.config.name, config=self.config)
+        # A run that was cut off after its registration goes on with the version it has.
+        version = tracking.version_made_by(client, self.config.name, run_id, packed)
+        if version is None:
+            version = tracking.register_package(client, run_id, self.package, name=self.config.name, config=self.config)
         lineage.keep(lineage.path_of(self.workspace.lineage, self.config.name, version), lineage.read(self.lineage))
         log = audit_log(self.workspace)
         known = {"model": self.config.name, "model_version": version, "config_digest": facts.get("config_digest")}
@@ -317,30 +334,72 @@ class Run:
             said = "kept champion" if before else "rejected"
         else:
             reasons = [f"{check['check']}: {check['found']} ({check['required']})" for check in gate]
-            tracking.promote(client, self.config.name, version, reason="; ".join(reasons))
-            log.append("promote", by="the gate", before=before["version"] if before else None, **known)
             said = "promoted"
-        after = tracking.champion(client, self.config.name)
+        champion_before = before["version"] if before else None
         decision = {
             "decision": said,
             "reasons": reasons,
             "gate": gate,
-            "champion_before": before["version"] if before else None,
-            "champion_after": after["version"] if after else None,
+            "champion_before": champion_before,
+            "champion_after": version if said == "promoted" else champion_before,
             "challenger_version": version,
             "thresholds": thresholds.to_dict(),
             "alerts_per_day": self.config.decision.alerts_per_day,
-            "headline": _headline(said, self.config.name, version, after),
+            "headline": _headline(said, self.config.name, version, champion_before),
         }
         decision["summary"] = {key: decision[key] for key in ("decision", "champion_before", "champion_after")}
         self.save_json("decision", decision)
         self.note(model_name=self.config.name, model_version=version)
         return decision
 
+    def carry_out(self) -> None:
+        """Move the champion's alias if the decision was to promote; the last thing a run does, and done once.
+
+        Raises
+        ------
+        InputError : another version became champion since the decision.
+        """
+        decision = self.load_json("decision")
+        version = decision["challenger_version"]
+        champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
+        if decision["decision"] != "promoted" or (champion and champion["version"] == version):
+            return
+        production.promote(
+            self.workspace,
+            self.config.name,
+            version,
+            reason="; ".join(decision["reasons"]),
+            by=production.GATE,
+            expected=decision["champion_before"],
+            config_digest=self.load_json("run").get("config_digest"),
+        )
+
+    def _changes(self, champion: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what differs between this run and the one that made the present champion."""
+        if champion is None:
+            return changes.first()
+        try:
+            made_by = json.loads((Path(champion["package"]) / serving.ABOUT).read_bytes())["facts"]["run_id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            made_by = ""
+        same = made_by in ("", self.folder.name)
+        before = self.evidence if same else self.workspace.runs / made_by / "evidence"
+        return changes.since(before, self.evidence, version=champion["version"])
+
     @property
     def report(self) -> Path:
-        """Where this run's report for reviewers lies."""
-        return self.workspace.reports / f"{self.folder.name}.html"
+        """Where this run's report for reviewers lies, in the first language of its config."""
+        return self.report_file(self.config.report.languages[0])
+
+    def report_file(self, lang: str = "en", kind: str = "html") -> Path:
+        """Where this run's report in a language lies, as html or pdf."""
+        return self.workspace.reports / f"{self.folder.name}{'' if lang == 'en' else f'.{lang}'}.{kind}"
+
+    def report_files(self) -> list[Path]:
+        """Every report of this run that is there, in the order of languages and formats of its config."""
+        settings = self.config.report
+        files = [self.report_file(lang, kind) for lang in settings.languages for kind in ("html", *settings.formats)]
+        return [path for path in dict.fromkeys(files) if path.is_file()]
 
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""
@@ -385,11 +444,11 @@ def _erased_meanwhile(due: list[dict[str, Any]], name: str, version: str) -> lis
     return [check | {"found": f"{count:,}"} for count in found]
 
 
-def _headline(said: str, name: str, version: str, champion: dict[str, Any] | None) -> str:
+def _headline(said: str, name: str, version: str, champion: str | None) -> str:
     if said == "promoted":
         return f"{name} version {version} is the champion"
     if champion:
-        return f"{name} version {version} stays challenger; version {champion['version']} remains the champion"
+        return f"{name} version {version} stays challenger; version {champion} remains the champion"
     return f"{name} version {version} is registered but did not pass the gate; there is no champion yet"
 
 
@@ -445,17 +504,40 @@ def open_run(config: str | Path, run_dir: str | Path = "", as_of: str = "") -> R
     return run
 
 
+def finished_run(workspace: Workspace, name: str = "", *, config: str = "") -> Run:
+    """Return a finished run by its name; "" takes the newest, of the config of a name where one is given.
+
+    Raises
+    ------
+    InputError : there is none, or it is not finished.
+    """
+    states = sorted(workspace.runs.glob("*/state.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    done = [path.parent for path in states if json.loads(path.read_text(encoding="utf-8")).get("status") == "done"]
+    if not done:
+        raise InputError("run: no run is finished yet; next: fraudlab retrain --config configs/demo.toml")
+    if config and not name:
+        done = [folder for folder in done if folder.name.rpartition("-")[0] == config]
+        if not done:
+            raise InputError(f"run: no run of '{config}' is finished yet; next: fraudlab retrain with its config")
+    found = [folder for folder in done if name in ("", folder.name)]
+    if not found:
+        state = "is not finished" if (workspace.runs / name).is_dir() else "does not exist"
+        raise InputError(f"run: '{name}' {state}; {did_you_mean(name, [folder.name for folder in done])}")
+    return Run(found[0], load_config(found[0] / "config.toml"), workspace)
+
+
 def begin(run: Run, project: Path, command: str) -> None:
     """Start a run's folder with what the run is made from: its config, its digests, its versions."""
     run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     raw = json.loads(run.config.model_dump_json(exclude_none=True))
     write_whole(run.folder / "config.toml", tomli_w.dumps(raw))
+    raw.pop("notify", None)  # people's addresses are no evidence
     # What leaves the house tells no machine's folders: paths within the project, else only a file's name.
-    for key in ("path", "contract"):
-        if key in raw["dataset"]:
-            path = Path(raw["dataset"][key])
+    for table, key in (("dataset", "path"), ("dataset", "contract"), ("rules", "book")):
+        if key in raw[table]:
+            path = Path(raw[table][key])
             inside = path.is_relative_to(run.workspace.root)
-            raw["dataset"][key] = str(path.relative_to(run.workspace.root)) if inside else path.name
+            raw[table][key] = str(path.relative_to(run.workspace.root)) if inside else path.name
     write_whole(run.evidence / "config.toml", tomli_w.dumps(raw))
     installed = {}
     for package in EVIDENCE_VERSIONS:
@@ -484,7 +566,7 @@ def code_digest(project: Path) -> str:
     """Return the sha-256 over the package's sources and the notebooks' code, in a fixed order."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
-    sources = sorted(p for p in package.rglob("*") if p.suffix in {".py", ".j2", ".css"})
+    sources = sorted(p for p in package.rglob("*") if p.suffix in {".py", ".j2", ".css", ".toml"})
     for path in sources:
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     for path in sorted((project / "notebooks").glob("*.ipynb")):

@@ -35,7 +35,6 @@ import pandas as pd
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric, Param, Run
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -48,13 +47,19 @@ from fraudlab.models import LIBRARIES
 from fraudlab.privacy import lineage
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.serving import Package, load_package
+from fraudlab.tracking_registry import CHALLENGER, aliases_of, registered
+from fraudlab.tracking_registry import CHAMPION as CHAMPION
+from fraudlab.tracking_registry import champion as champion
+from fraudlab.tracking_registry import model_version as model_version
+from fraudlab.tracking_registry import models_table as models_table
+from fraudlab.tracking_registry import package_folder as package_folder
+from fraudlab.tracking_registry import promote as promote
+from fraudlab.tracking_registry import version_made_by as version_made_by
 
 # An environment made by uv holds no pip; MLflow warns about that with every model.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 EXPERIMENT = "fraudlab"
-CHAMPION, CHALLENGER = "champion", "challenger"
-KEY_METRICS = ("auc_roc", "average_precision", "card_precision_at_k", "money_caught_share", "calibration_error")
 # Where MLflow keeps absolute paths: all of them move with the project.
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -200,7 +205,8 @@ def start_run(client: MlflowClient, config: RunConfig, *, name: str, tags: Mappi
         | described
         | dict(tags or {}),
     )
-    params = [Param(key, value) for key, value in _flat(config.model_dump(mode="json", exclude_none=True))]
+    told = config.model_dump(mode="json", exclude_none=True, exclude={"notify"})  # addresses are nobody's business
+    params = [Param(key, value) for key, value in _flat(told)]
     for start in range(0, len(params), 100):
         client.log_batch(run.info.run_id, params=params[start : start + 100])
     return run.info.run_id
@@ -287,6 +293,12 @@ def finish_run(client: MlflowClient, run_id: str, status: str) -> None:
     if status not in ("FINISHED", "FAILED", "KILLED"):
         raise InputError(f"status: must be FINISHED, FAILED or KILLED; found '{status}'; choose one of them")
     client.set_terminated(run_id, status)
+
+
+def reopen_run(client: MlflowClient, run_id: str) -> None:
+    """Go on with a run that was cut off; the calling process is its launcher from now on."""
+    client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, "fraudlab.launcher", _launcher())
 
 
 def reap_stale_runs(client: MlflowClient, experiment: str = EXPERIMENT) -> list[str]:
@@ -376,7 +388,7 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
         about.save(str(model_folder / "MLmodel"))
         client.log_model_artifacts(logged.model_id, str(model_folder))
         client.finalize_logged_model(logged.model_id, "READY")
-        if _registered(client, name) is None:
+        if registered(client, name) is None:
             client.create_registered_model(name, description=config.title or None)
             undo.callback(client.delete_registered_model, name)
         version = str(
@@ -389,7 +401,7 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
             logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])}
         )
         _log(client, run_id, metrics, logged.model_id)
-        waiting = _aliases(client, name).get(CHALLENGER)
+        waiting = aliases_of(client, name).get(CHALLENGER)
         client.set_registered_model_alias(name, CHALLENGER, version)
         if waiting is not None:
             undo.callback(client.set_registered_model_alias, name, CHALLENGER, waiting)
@@ -411,7 +423,13 @@ def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
         [ColSpec(kind, name) for name, kind in (("score", "double"), ("risk", "double"))]
         + [ColSpec("string", name) for name in ("tier", "action", "reasons")]
     )
-    params = ParamSchema([ParamSpec("threshold", "double", math.nan), ParamSpec("reasons", "boolean", True)])
+    params = ParamSchema(
+        [
+            ParamSpec("threshold", "double", math.nan),
+            ParamSpec("reasons", "boolean", True),
+            ParamSpec("lang", "string", "en"),
+        ]
+    )
     about = Model()
     with tempfile.TemporaryDirectory() as staging, warnings.catch_warnings():
         # MLflow compares columns in a way the next pandas will read otherwise; ours are named, so nothing changes.
@@ -447,65 +465,6 @@ def _forget(client: MlflowClient, logged: LoggedModel) -> None:
     shutil.rmtree(Path(logged.artifact_location).parent, ignore_errors=True)
 
 
-def promote(client: MlflowClient, name: str, version: str, *, reason: str) -> dict[str, Any]:
-    """Make a version the champion, after checking every byte of it.
-
-    Parameters
-    ----------
-    client : from `open_store`.
-    name, version : a registered package.
-    reason : why, for whoever reads the model's history; kept with the version.
-
-    Returns
-    -------
-    name, version, previous (the champion it replaces, None for the first), reason, at (UTC, ISO).
-
-    Raises
-    ------
-    InputError : there is no such version, it is the champion already, or its package is damaged.
-    """
-    aliases = _aliases(client, name)
-    try:
-        found = client.get_model_version(name, version)
-    except MlflowException:
-        raise InputError(f"model: must be registered; found no version {version} of '{name}'; register it") from None
-    previous = aliases.get(CHAMPION)
-    if previous == version:
-        raise InputError(f"model: must not be the champion yet; version {version} of '{name}' is; nothing to do")
-    load_package(_package_folder(found), digest=found.tags.get("fraudlab.package_digest"))
-    entry = {"at": pd.Timestamp.now("UTC").floor("s").isoformat(), "reason": reason, "previous": previous}
-    entries = [*json.loads(found.tags.get("fraudlab.promotions", "[]")), entry]
-    client.set_model_version_tag(name, version, "fraudlab.promotions", json.dumps(entries))
-    client.set_model_version_tag(name, version, "fraudlab.previous_champion", previous or "")
-    # One statement decides: before it the old champion serves, after it the new one.
-    client.set_registered_model_alias(name, CHAMPION, version)
-    if aliases.get(CHALLENGER) == version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    return {"name": name, "version": version} | entry
-
-
-def champion(client: MlflowClient, name: str) -> dict[str, Any] | None:
-    """Return what is in production, or None.
-
-    Returns
-    -------
-    name, version, run_id, metrics (of its own test), package (its folder), digest (for `load_package`), created (UTC).
-    """
-    version = _aliases(client, name).get(CHAMPION)
-    if version is None:
-        return None
-    found = client.get_model_version(name, version)
-    return {
-        "name": name,
-        "version": str(found.version),
-        "run_id": found.run_id,
-        "metrics": json.loads(found.tags.get("fraudlab.metrics", "{}")),
-        "package": _package_folder(found),
-        "digest": found.tags.get("fraudlab.package_digest"),
-        "created": _created(found),
-    }
-
-
 def mark_retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
     """Mark every version that learnt from a customer who was erased, or from a value that was corrected, since.
 
@@ -527,58 +486,6 @@ def mark_retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
 def models_trained_on(workspace: Workspace, customer: str) -> list[tuple[str, str]]:
     """Return name and version of the registered models that were trained on a customer, given by pseudonym."""
     return list(lineage.trained_on(workspace.lineage, [customer]))
-
-
-def models_table(client: MlflowClient) -> pd.DataFrame:
-    """List all registered versions, newest first within each model.
-
-    Returns
-    -------
-    Columns name, version, aliases (text), model (its kind), created (text, UTC) and the key metrics of its own test
-    (NaN where not measured).
-    """
-    aliases: dict[tuple[str, str], list[str]] = {}
-    for registered in client.search_registered_models(max_results=1000):
-        for alias, version in registered.aliases.items():
-            aliases.setdefault((registered.name, str(version)), []).append(alias)
-    versions = client.search_model_versions(max_results=10_000)
-    rows = []
-    for found in sorted(versions, key=lambda each: (each.name, -int(each.version))):
-        metrics = json.loads(found.tags.get("fraudlab.metrics", "{}"))
-        rows.append(
-            {
-                "name": found.name,
-                "version": str(found.version),
-                "aliases": ", ".join(sorted(aliases.get((found.name, str(found.version)), []))),
-                "model": found.tags.get("fraudlab.model", ""),
-                "created": f"{_created(found):%Y-%m-%d %H:%M}",
-            }
-            | {name: metrics.get(name, math.nan) for name in KEY_METRICS}
-        )
-    return pd.DataFrame(rows, columns=["name", "version", "aliases", "model", "created", *KEY_METRICS])
-
-
-def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Return {alias: version} of a registered model; nothing when it is not there."""
-    found = _registered(client, name)
-    return {} if found is None else {alias: str(version) for alias, version in found.aliases.items()}
-
-
-def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-
-
-def _created(version: ModelVersion) -> pd.Timestamp:
-    return pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC")
-
-
-def _package_folder(version: ModelVersion) -> Path:
-    return Path(version.source) / "artifacts" / "package"
 
 
 # -- MLflow's own pages --------------------------------------------------------------------------------------------

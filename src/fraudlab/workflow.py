@@ -1,7 +1,7 @@
 """The notebooks in order, through papermill: the door scheduled retraining goes through.
 
-`retrain` takes a config file, runs every notebook into the run's folder, keeps a state file, owns the MLflow run and
-writes the report.
+`retrain` takes a config file, runs every notebook into the run's folder, keeps a state file, owns the MLflow run,
+writes the report, moves the champion's alias last of all, and leaves a message for the morning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from fraudlab.config import Workspace, config_digest, digest_of, load_config, project_root
+from fraudlab.config import RunConfig, Workspace, config_digest, digest_of, load_config, project_root
 from fraudlab.runs import BusyError, Run, begin, code_digest, project_lock, write_whole
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
 
@@ -100,6 +100,7 @@ def retrain(
     changes: dict[str, Any] | None = None,
     workspace: Workspace | None = None,
     fresh: bool = False,
+    resume: str = "",
     progress: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> Run:
     """Take a config through all notebooks to a registered model and a report.
@@ -112,9 +113,10 @@ def retrain(
     changes : overrides of the config, dotted keys with `__`.
     workspace : where data, runs and models are kept; default: the project the config lies in.
     fresh : run again although nothing changed.
+    resume : an unfinished run, to go on at its first unfinished step; `config_path` is then `unfinished(...)`.
     progress : receives a dict per event: {step, title, number, of, status, seconds, headline}; first, where the
         newest version learnt from customers who were erased or corrected since, {step, status "retrain_due", version,
-        customers, corrected, reason}.
+        customers, corrected, reason}; last, where cases may be investigated, {step, status "queued", cases, new ...}.
 
     Returns
     -------
@@ -130,6 +132,65 @@ def retrain(
     changes = changes or {}
     config = load_config(config_path, **changes)
     workspace = workspace or Workspace.of(config_path)
+
+    def work() -> tuple[Run, bool]:
+        return _retrain(config_path, config, changes, workspace, fresh, resume, progress)
+
+    return _telling(config, workspace, work, progress)
+
+
+def _telling(
+    config: RunConfig,
+    workspace: Workspace,
+    work: Callable[[], tuple[Run, bool]],
+    progress: Callable[[dict[str, Any]], None],
+) -> Run:
+    """Do the work and leave the message about it, be it done or failed; a busy project has another's."""
+    from fraudlab import notify
+
+    began = time.perf_counter()
+    try:
+        run, reused = work()
+        message = notify.summary(run, time.perf_counter() - began) | ({"status": "reused"} if reused else {})
+    except BusyError:
+        raise
+    except BaseException as error:
+        message = notify.failure(config.name, _where(config, workspace), error, getattr(error, "exit_code", 1))
+        _deliver(config, workspace, message, progress)
+        raise
+    _deliver(config, workspace, message, progress)
+    return run
+
+
+def _deliver(
+    config: RunConfig, workspace: Workspace, message: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+) -> None:
+    from fraudlab import notify
+
+    for problem in notify.deliver(config.notify, message, workspace.reports):
+        progress({"step": "message", "status": "not sent", "problem": problem})
+
+
+def _where(config: RunConfig, workspace: Workspace) -> str:
+    """Say which step of the newest unfinished run of a config broke off."""
+    states = sorted(workspace.runs.glob(f"{config.name}-*/state.json"), key=lambda path: path.stat().st_mtime)
+    state = _state(states[-1]) if states else {}
+    if state.get("status") not in ("failed", "running"):
+        return "the start"
+    done = {step["step"] for step in state.get("steps", [])}
+    return next((title.lower() for step, title in (*STEPS, REPORT_STEP) if step not in done), "the end")
+
+
+def _retrain(
+    config_path: Path,
+    config: RunConfig,
+    changes: dict[str, Any],
+    workspace: Workspace,
+    fresh: bool,
+    resume: str,
+    progress: Callable[[dict[str, Any]], None],
+) -> tuple[Run, bool]:
+    """Return the run and whether it was there already."""
     project = _project(config_path, workspace)
     for key, path in zip(("path", *["append"] * len(config.dataset.append), "attach"), config.dataset.files):
         if not path.is_file():
@@ -142,6 +203,7 @@ def retrain(
         "code": code_digest(project),
         "data": " ".join(_file_digest(path) for path in config.dataset.files) or None,
         "contract": _file_digest(config.dataset.contract),
+        "rules": None if config.rules.book is None else _file_digest(config.rules.book),
     }
     run = Run(workspace.runs / f"{config.name}-{digest_of(identity)[:10]}", config, workspace)
     aside = run.folder.with_name(f"{run.folder.name}.before")
@@ -152,14 +214,21 @@ def retrain(
         if due := _retrain_due(workspace, config.name):
             progress({"step": "lineage", "status": "retrain_due", **due})
         if not fresh and _can_be_reused(run):
+            if not all(run.report_file(lang).is_file() for lang in config.report.languages):
+                from fraudlab.report.making import make_reports
+
+                make_reports(run)
             progress({"step": "reuse", "status": "reused"})
-            return run
-        if _read_state(run).get("status") == "done":
+            return run, True
+        if resume:
+            _refuse_to_resume(run, resume)
+        elif _read_state(run).get("status") == "done":
             os.rename(run.folder, aside)
-        # An unfinished folder holds only its own evidence; starting clean is cheaper than guessing.
-        shutil.rmtree(run.folder, ignore_errors=True)
         try:
-            begin(run, project, command=_command(config_path, project, changes))
+            if not resume:
+                # What an unfinished folder holds is gone on with only where somebody says so.
+                shutil.rmtree(run.folder, ignore_errors=True)
+                begin(run, project, command=_command(config_path, project, changes))
             with _for_kernels(workspace):
                 _run_steps(run, project, progress)
         except BaseException:
@@ -168,7 +237,63 @@ def retrain(
                 os.rename(aside, run.folder)
             raise
         shutil.rmtree(aside, ignore_errors=True)
-    return run
+        if listed := _put_into_queue(run):
+            progress({"step": "queue", "status": "queued", **listed})
+    return run, False
+
+
+def _refuse_to_resume(run: Run, name: str) -> None:
+    """Refuse to go on with a run that has not begun, or was made from something else than is here now."""
+    from fraudlab.datasets.reviewed import data_digest
+    from fraudlab.privacy.keys import open_keys
+    from fraudlab.privacy.vault import Vault
+
+    state = _state(run.workspace.runs / name / "state.json")
+    again = "start anew: fraudlab retrain --config FILE"
+    if not state.get("steps"):
+        raise InputError(f"resume: run '{name}' has no finished step to go on from; {again}")
+    if run.folder.name != name:
+        raise InputError(f"resume: config, code or source have changed since '{name}' began; {again}")
+    if state.get("status") == "done":
+        raise InputError(f"resume: run '{name}' is finished, but its data have changed since; {again}")
+    vault = Vault(run.workspace.vault, open_keys(run.workspace))
+    if data_digest(vault, run.config.dataset.name) != run.load_json("run").get("data_digest"):
+        raise InputError(f"resume: the data in the vault have changed since '{name}' read them; {again}")
+
+
+def unfinished(workspace: Workspace, name: str) -> Path:
+    """Return the config of a run, to go on with it.
+
+    Raises
+    ------
+    InputError : there is no such run.
+    """
+    path = workspace.runs / name / "config.toml"
+    if not path.is_file():
+        there = [state.parent.name for state in workspace.runs.glob("*/state.json")]
+        raise InputError(f"resume: no run '{name}'; {did_you_mean(name, there)}")
+    return path
+
+
+def _put_into_queue(run: Run) -> dict[str, Any]:
+    """Put the champion's newest cases into the investigators' queue; the run is done whether or not that is possible.
+
+    Returns
+    -------
+    What `casework.queue.list_cases` says, or `problem`, a sentence; nothing where the contract states no investigation.
+    """
+    from fraudlab.casework.queue import list_cases
+    from fraudlab.datasets.companions import INVESTIGATION
+    from fraudlab.privacy.keys import open_keys
+    from fraudlab.privacy.vault import Vault
+
+    vault = Vault(run.workspace.vault, open_keys(run.workspace))
+    try:
+        if INVESTIGATION not in vault.manifest(run.config.dataset.name)["purposes"]:
+            return {}
+        return list_cases(run.config, run.workspace)
+    except FraudlabError as error:
+        return {"problem": str(error)}
 
 
 def _project(config_path: Path, workspace: Workspace) -> Path:
@@ -183,11 +308,12 @@ def _project(config_path: Path, workspace: Workspace) -> Path:
 
 def _can_be_reused(run: Run) -> bool:
     """Say whether a finished run's results are all still there: its report, its model version, its data."""
-    if _read_state(run).get("status") != "done" or not run.report.is_file():
+    if _read_state(run).get("status") != "done" or not any(run.report_file(lang).is_file() for lang in ("en", "zh")):
         return False
     if not (run.workspace.mlruns / "mlflow.db").is_file():
         return False
     from fraudlab import tracking
+    from fraudlab.datasets.reviewed import data_digest
     from fraudlab.privacy.consent import Ledger
     from fraudlab.privacy.keys import open_keys
     from fraudlab.privacy.vault import Vault
@@ -198,9 +324,9 @@ def _can_be_reused(run: Run) -> bool:
         return False
     there = ((versions["name"] == run.config.name) & (versions["version"].astype(str) == version)).any()
     with contextlib.suppress(FraudlabError):
-        held = Vault(run.workspace.vault, open_keys(run.workspace)).manifest(run.config.dataset.name)
+        held = data_digest(Vault(run.workspace.vault, open_keys(run.workspace)), run.config.dataset.name)
         ledger = Ledger(run.workspace.ledger).digest(run.config.purpose)
-        same_data = held["digest"] == run.load_json("run")["data_digest"]
+        same_data = held == run.load_json("run")["data_digest"]
         return bool(there) and same_data and ledger == run.load_json("data")["ledger_digest"]
     return False
 
@@ -244,19 +370,27 @@ def _for_kernels(workspace: Workspace) -> Iterator[None]:
 
 
 def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], None]) -> None:
+    """Run the steps that the state file does not call done, keep what they made in MLflow, then move the alias."""
     from fraudlab import tracking
+    from fraudlab.report.index import write_index
+    from fraudlab.report.making import signer_of
 
     client = tracking.open_store(run.workspace)
     tracking.reap_stale_runs(client)
     steps = [*STEPS, REPORT_STEP]
-    done: list[dict[str, Any]] = []
-    tracked, status = None, "FAILED"
+    done: list[dict[str, Any]] = _read_state(run).get("steps", [])
+    known = {step["step"] for step in done}
+    tracked, status = run.load_json("run").get("mlflow_run_id"), "FAILED"
+    if tracked is not None:  # a launcher before this one was cut off
+        tracking.reopen_run(client, tracked)
     try:
         for number, (step, title) in enumerate(steps, start=1):
+            if step in known:
+                continue
             event = {"step": step, "title": title, "number": number, "of": len(steps)}
             progress(event | {"status": "started"})
             began = time.perf_counter()
-            if step == FIRST_TRACKED:
+            if step == FIRST_TRACKED and tracked is None:
                 tracked = tracking.start_run(client, run.config, name=run.folder.name, tags=run.tags())
                 run.note(mlflow_run_id=tracked)
             _run_step(step, run, project)
@@ -271,7 +405,10 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
             progress(event)
         for name in ("evidence", "figures", "notebooks"):
             tracking.log_folder(client, tracked, run.folder / name, name)
-        tracking.log_folder(client, tracked, run.report, "report")
+        for path in run.report_files():
+            tracking.log_folder(client, tracked, path, "report")
+        run.carry_out()
+        write_index(run.workspace, signer_of(run.workspace)[0])
         status = "FINISHED"
         _write_state(run, "done", done)
     except BaseException as error:
@@ -298,7 +435,9 @@ def _run_step(step: str, run: Run, project: Path) -> None:
 
 
 def _report(step: str, run: Run) -> None:
-    """Write the report once no raw identifier is in what the notebooks wrote, and keep it if none is in it either.
+    """Write the reports once no raw identifier is in what the notebooks wrote, and keep them if none is in them either.
+
+    They come in each language and format of the config; the notebooks' pages and the index lie beside them.
 
     Raises
     ------
@@ -306,7 +445,8 @@ def _report(step: str, run: Run) -> None:
     """
     from fraudlab.checks import CHECKS, overview
     from fraudlab.datasets import raw_identifiers
-    from fraudlab.report import build_report
+    from fraudlab.report.index import write_index
+    from fraudlab.report.making import make_reports, signer_of
 
     needles = raw_identifiers(run.config)
     finding = CHECKS["FL004"]([run.folder], needles, root=run.folder)
@@ -314,16 +454,21 @@ def _report(step: str, run: Run) -> None:
     every = earlier + overview({"identifiers": finding}).to_dict("records")
     run.save_json("checks", sorted(every, key=lambda check: check["code"]))
     if not finding.stops:
-        path = build_report(run.folder, run.report)
-        finding = CHECKS["FL004"]([path], needles, root=path.parent)
+        made = make_reports(run)
+        written = [*made.reports, *made.notebooks]
+        finding = CHECKS["FL004"](written, needles, root=run.workspace.reports)
         if finding.stops:
-            path.unlink()
+            for path in written:
+                path.unlink()
+            write_index(run.workspace, signer_of(run.workspace)[0])
     if finding.stops:
         raise FraudlabError(
             f"{finding.code} {finding.title.lower()}: {finding.sentence} No notebook, evidence or report of this run "
             f"was logged; they lie in {run.folder.name} only. Mend the cell that wrote it and run again."
         )
-    run.done(step, f"{path.stat().st_size / 1e3:,.0f} kB, one file, no network needed")
+    size = made.reports[0].stat().st_size / 1e3
+    count = "one file" if len(made.reports) == 1 else f"{len(made.reports)} reports"
+    run.done(step, "; ".join([f"{size:,.0f} kB, {count}, no network needed", *made.remarks]))
 
 
 def _command(config_path: Path, project: Path, changes: dict[str, Any]) -> str:
@@ -336,14 +481,18 @@ def _command(config_path: Path, project: Path, changes: dict[str, Any]) -> str:
 
 def _file_digest(path: Path) -> str:
     if not path.is_file():
-        raise InputError(f"dataset: no file at {path}; check dataset.path and dataset.contract in the config")
+        raise InputError(f"config: no file at {path}; check dataset.path, dataset.contract and rules.book")
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _read_state(run: Run) -> dict[str, Any]:
+    return _state(run.folder / "state.json")
+
+
+def _state(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        return json.loads((run.folder / "state.json").read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     return {}
 
 
@@ -366,7 +515,8 @@ def runs_table(workspace: Workspace) -> pd.DataFrame:
         state = {"status": "damaged", "steps": []}
         with contextlib.suppress(ValueError):
             state = json.loads(path.read_text(encoding="utf-8"))
-        report = workspace.reports / f"{path.parent.name}.html"
+        found = [workspace.reports / f"{path.parent.name}{end}.html" for end in ("", ".zh")]
+        report = next((each for each in found if each.is_file()), None)
         killed = state["status"] == "running" and not alive
         rows.append(
             {
@@ -374,7 +524,7 @@ def runs_table(workspace: Workspace) -> pd.DataFrame:
                 "status": "killed" if killed else state["status"],
                 "steps": len(state["steps"]),
                 "seconds": round(sum(step["seconds"] for step in state["steps"]), 1),
-                "report": str(report.relative_to(workspace.root)) if report.is_file() else "",
+                "report": str(report.relative_to(workspace.root)) if report else "",
             }
         )
     return pd.DataFrame(rows, columns=["run", "status", "steps", "seconds", "report"])
