@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 needs_data = @test -n "$(DATA)" || { echo "make $@ needs the published transactions: make $@ DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain review awareness lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
@@ -80,6 +80,18 @@ bench-imbalance: setup ## what weights, label corrections and encodings bring, a
 bench-anomaly: setup ## what anomaly scores find without labels, and add (DATA=path/to/handbook.parquet)
 	$(needs_data)
 	@$(BIN)/python benchmarks/anomaly.py --data "$(DATA)"
+
+bench-explain: setup ## how fast alerts are explained, beside shap's own explainer, a minute
+	@$(BIN)/python benchmarks/explain.py
+
+review: setup ## the reports in a real browser: no request leaves, no accessibility violation (make extras; needs Chromium)
+	@$(BIN)/python benchmarks/review.py
+
+awareness: setup ## docs/awareness anew: retrain on a larger invented bank, then write the pages (some fifteen minutes)
+	@FRAUDLAB_HOME=$(CURDIR)/build/awareness $(BIN)/fraudlab retrain --config configs/demo.toml \
+	  --set dataset.simulate.customers=10000 --set dataset.simulate.merchants=3000 \
+	  --set decision.alerts_per_day=20 --set decision.limit_per_day=4 --set decision.step_up_per_day=80
+	@FRAUDLAB_HOME=$(CURDIR)/build/awareness $(BIN)/fraudlab awareness --out docs/awareness
 
 bench-privacy: setup ## what protection costs: ingest, load, pseudonyms, encryption, audit log, some minutes
 	@$(BIN)/python benchmarks/privacy.py

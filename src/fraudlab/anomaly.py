@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
+from fraudlab.features.words import describe_anomaly, in_every_language
 from fraudlab.forest import ARRAYS, Forest, check_forest, forest_of
 from fraudlab.metrics import SMALLEST_CELL, wilson
 from fraudlab.schema import InputError, did_you_mean
@@ -24,16 +25,6 @@ Kind = Literal["isolation_forest", "density"]
 
 ANOMALY = "anomaly"
 """The name of the feature column, and of the reference model, that a detector makes."""
-
-WORDS = {
-    "column": ANOMALY,
-    "label": "unusual payment",
-    "group": "unusual payment",
-    "meaning": "share of the training payments that are less unusual than this one, whatever was fraud",
-    "template": "More unusual as a whole than {value} of the payments learnt from",
-    "kind": "share",
-}
-"""How the column reads, as a row of `FeatureSet.describe()`."""
 
 RIDGE = 0.1
 """Added to every standardised feature's variance: near-copies among the features do not count as rare directions."""
@@ -413,4 +404,5 @@ def describe_with(describe: pd.DataFrame) -> pd.DataFrame:
     ['amount', 'anomaly']
     """
     others = describe[describe["column"] != ANOMALY]
-    return pd.concat([others, pd.DataFrame([WORDS]).astype("str")[list(describe.columns)]], ignore_index=True)
+    row = pd.DataFrame([in_every_language(describe_anomaly, ANOMALY)]).astype("str")
+    return pd.concat([others, row[list(describe.columns)]], ignore_index=True)

@@ -9,18 +9,36 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fraudlab.commands import audit, backup, doctor, keys, privacy, quickstart, servers
+from fraudlab.commands import (
+    audit,
+    awareness,
+    backup,
+    case,
+    checks,
+    decide,
+    doctor,
+    keys,
+    labels,
+    models,
+    privacy,
+    quickstart,
+    reasons,
+    report,
+    retrain,
+    rules,
+    servers,
+)
 from fraudlab.commands.shared import (
     DEMO,
     ConfigOption,
     JsonOption,
     SetOption,
+    changes_of,
     print_json,
     print_table,
     workspace_of,
@@ -38,112 +56,27 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Read, check and explain run configs.", no_args_is_help=True)
 features_app = typer.Typer(help="Look at the named feature sets.", no_args_is_help=True)
-models_app = typer.Typer(help="Look at the registered models.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(features_app, name="features")
-app.add_typer(models_app, name="models")
+features_app.command()(reasons.reasons)
+app.add_typer(models.app, name="models")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
+app.command()(case.queue)
+app.command()(case.case)
+app.add_typer(labels.app, name="labels")
+app.add_typer(checks.app, name="checks")
+app.add_typer(decide.app, name="decide")
 app.add_typer(keys.app, name="keys")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(report.app, name="report")
+app.add_typer(rules.app, name="rules")
 app.command()(servers.ui)
 app.command()(servers.lab)
 app.command()(doctor.doctor)
 app.command()(quickstart.quickstart)
-
-
-def _changes(pairs: list[str] | None) -> dict[str, Any]:
-    """Read `key=value` pairs; a value is TOML (7, true, 2026-01-01, "text"), else text."""
-    import tomllib
-
-    from fraudlab.schema import InputError
-
-    changes: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set: must look like section.key=value; found '{pair}'")
-        try:
-            changes[key.replace(".", "__")] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            changes[key.replace(".", "__")] = value
-    return changes
-
-
-@app.command()
-def retrain(
-    config: ConfigOption = DEMO,
-    as_of: Annotated[str, typer.Option(help="What was known then, with a time zone: 2026-06-01T00:00Z.")] = "",
-    change: SetOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run again although nothing but time has passed.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Ingest, train, evaluate, explain, register and report, by running the notebooks in order.
-
-    Example: fraudlab retrain --config configs/demo.toml --as-of 2026-06-01T00:00Z
-    """
-    from rich.console import Console
-
-    from fraudlab.config import load_config
-
-    changes = _changes(change) | ({"as_of": as_of} if as_of else {})
-    load_config(config, **changes)  # refuse a typing error before the heavy imports below
-    from fraudlab import workflow
-
-    console = Console(stderr=as_json, highlight=False)
-    began = time.perf_counter()
-    status = console.status("")
-
-    def progress(event: dict[str, Any]) -> None:
-        if event["status"] == "reused":
-            console.print("Nothing changed since this run: its results are reused (--fresh runs again).")
-        elif event["status"] == "retrain_due":
-            console.print(
-                f"Version {event['version']} is due to be replaced by a model that never saw it: {event['reason']}."
-            )
-        elif event["status"] == "started":
-            status.update(f"[{event['number']}/{event['of']}] {event['title']} ...")
-        else:
-            console.print(
-                f"\\[{event['number']}/{event['of']}] {event['title']:<9} {event['seconds']:6.1f} s   "
-                f"{event['headline']}",
-                soft_wrap=True,
-            )
-
-    with status:
-        run = workflow.retrain(config, changes=changes, fresh=fresh, progress=progress)
-    if as_json:
-        print_json({"run": run.load_json("run"), "decision": run.load_json("decision")})
-        return
-    _print_summary(console, run, time.perf_counter() - began)
-
-
-def _print_summary(console: Any, run: Any, seconds: float) -> None:
-    facts, decision, metrics = run.load_json("run"), run.load_json("decision"), run.load_table("metrics")
-    console.print(f"\n[bold]{decision['headline']}[/bold]  ({seconds:.0f} s)\n")
-    ours = metrics[(metrics["model"] == facts["candidate"]) & (metrics["group"] == "all")].set_index("metric")
-    k = run.config.decision.alerts_per_day
-    for metric, said in (
-        ("auc_roc", "AUC ROC"),
-        ("average_precision", "average precision"),
-        ("card_precision_at_k", f"precision of the {k} cases a day"),
-        ("money_caught_share", "share of the fraud money in those cases"),
-    ):
-        row = ours.loc[metric]
-        interval = f"   95 % interval {row['low']:.3f} to {row['high']:.3f}" if row["low"] == row["low"] else ""
-        console.print(f"  {said:<42} {row['value']:.3f}{interval}", soft_wrap=True)
-    bins = run.load_table("calibration").query("model == @facts['candidate'] and stage == 'after'")
-    expected, seen = (bins["n"] * bins["mean_predicted"]).sum(), (bins["n"] * bins["observed"]).sum()
-    console.print(f"  {'frauds the stated risks add up to':<42} {expected:.0f}, seen in the test: {seen:.0f}")
-    here = run.workspace.root
-    console.print(f"\n  report      {_near(run.report, here)}   (open it in a browser)")
-    console.print(f"  notebooks   {_near(run.folder / 'notebooks', here)}")
-    console.print("  MLflow      make ui")
-    console.print("  JupyterLab  make lab")
-
-
-def _near(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+app.command()(retrain.retrain)
+app.command()(awareness.awareness)
 
 
 @app.command()
@@ -169,7 +102,7 @@ def ingest(
     from fraudlab.config import load_config
     from fraudlab.datasets import ingest as ingest_dataset
 
-    loaded = load_config(config, **_changes(change))
+    loaded = load_config(config, **changes_of(change))
     manifest = ingest_dataset(loaded, workspace_of(config), force=force, new_pseudonyms=new_pseudonyms)
     if as_json:
         print_json(manifest)
@@ -204,7 +137,7 @@ def simulate(
     from fraudlab.datasets.simulate import simulate as simulate_payments
     from fraudlab.schema import InputError
 
-    loaded = load_config(config, **_changes(change))
+    loaded = load_config(config, **changes_of(change))
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"out: must end in .csv or .parquet; found '{out.suffix}'; choose one of them")
     frame = simulate_payments(loaded.dataset.simulate, loaded.seed)
@@ -264,7 +197,7 @@ def config_check(config: ConfigOption = DEMO, change: SetOption = None) -> None:
     """
     from fraudlab.config import config_digest, load_config
 
-    loaded = load_config(config, **_changes(change))
+    loaded = load_config(config, **changes_of(change))
     typer.echo(f"{config}: valid; run '{loaded.name}', digest {config_digest(loaded)[:12]}")
 
 
@@ -324,10 +257,10 @@ def features_audit(
     """
     from fraudlab.config import load_config
 
-    loaded = load_config(config, **_changes(change))
-    from fraudlab import recipe
+    loaded = load_config(config, **changes_of(change))
+    from fraudlab import checking
 
-    table = recipe.leakage_table(loaded, workspace_of(config), cuts=cuts, rows=rows)
+    table = checking.leakage_table(loaded, workspace_of(config), cuts=cuts, rows=rows)
     leaks = int((table["verdict"] == "leaks").sum())
     if as_json:
         print_json(table.to_dict("records"))
@@ -342,47 +275,6 @@ def features_audit(
         )
     if leaks:
         raise typer.Exit(1)
-
-
-@models_app.command("list")
-def models_list(as_json: JsonOption = False) -> None:
-    """List the registered models with their aliases and key figures.
-
-    Example: fraudlab models list
-    """
-    from fraudlab import tracking
-
-    table = tracking.models_table(tracking.open_store(workspace_of()))
-    if as_json:
-        print_json(table.to_dict("records"))
-    elif table.empty:
-        typer.echo("No model is registered yet. Next: fraudlab retrain --config configs/demo.toml")
-    else:
-        print_table(table)
-
-
-@models_app.command("promote")
-def models_promote(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
-    version: Annotated[str, typer.Argument(help="The version that shall be champion.")],
-    reason: Annotated[str, typer.Option(help="Why, for whoever reads the model's history.")],
-) -> None:
-    """Make a registered version the champion by hand, with a reason; also the way back to an earlier one.
-
-    Example: fraudlab models promote demo 1 --reason "version 2 raised false alarms on travel"
-    """
-    from fraudlab import tracking
-    from fraudlab.privacy.auditlog import audit_log
-    from fraudlab.privacy.masking import mask_text
-    from fraudlab.runs import project_lock
-
-    workspace = workspace_of()
-    with project_lock(workspace):
-        done = tracking.promote(tracking.open_store(workspace), name, version, reason=reason)
-        facts = {"model": name, "model_version": version, "before": done["previous"]}
-        audit_log(workspace).append("promote", by="hand", reason=mask_text(reason)[0], **facts)
-    before = f"; before: version {done['previous']}" if done["previous"] else ""
-    typer.echo(f"{name} version {version} is the champion{before}")
 
 
 @app.command()
@@ -403,36 +295,6 @@ def runs(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def report(
-    run: Annotated[str, typer.Argument(help="A run: `fraudlab runs`.")],
-    out: Annotated[Path | None, typer.Option(help="HTML or PDF file; default: reports/<run>.html.")] = None,
-) -> None:
-    """Write a run's report for reviewers again, from its evidence.
-
-    Example: fraudlab report demo-1a2b3c4d5e --out /tmp/review.pdf
-    """
-    from fraudlab.privacy.auditlog import audit_log
-    from fraudlab.report import build_report, to_pdf
-    from fraudlab.schema import InputError, did_you_mean
-
-    workspace = workspace_of()
-    folder = workspace.runs / run
-    if not folder.is_dir():
-        there = [path.parent.name for path in workspace.runs.glob("*/state.json")]
-        raise InputError(f"run: no run '{run}'; {did_you_mean(run, there)}")
-    html = build_report(folder, workspace.reports / f"{run}.html")
-    written = html
-    if out is not None:
-        written = out
-        if out.suffix == ".pdf":
-            to_pdf(html, out)
-        else:
-            build_report(folder, out)
-        audit_log(workspace).append("export", what="report", run=run, to=out.suffix)
-    typer.echo(f"{_near(written, workspace.root)}")
-
-
-@app.command()
 def notebook(
     path: Annotated[Path, typer.Argument(help="A notebook, e.g. notebooks/04_evaluate.ipynb.")],
     out: Annotated[Path, typer.Option(help="Where the executed notebook goes.")],
@@ -444,7 +306,7 @@ def notebook(
     """
     from fraudlab.workflow import run_notebook
 
-    run_notebook(path, out, _changes(parameter), cwd=workspace_of().root)
+    run_notebook(path, out, changes_of(parameter), cwd=workspace_of().root)
     typer.echo(f"{out}")
 
 

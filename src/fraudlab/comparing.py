@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,80 @@ def with_baselines(prepared: Prepared, scores: pd.DataFrame, config: RunConfig, 
     names = [name for name in scores if not name.endswith("_risk") and name != config.model.kind]
     tables = [_compared(prepared, scores, config.model.kind, name, config, n_boot) for name in names]
     return pd.concat(tables, ignore_index=True) if tables else _nothing()
+
+
+SEGMENT_METRICS = ("recall_at_budget", "precision_at_budget", "money_caught_share", "average_precision", "auc_roc")
+NEW_DAYS = 30
+"""A customer counts as new for so many days after their first payment in the data."""
+MOST_SEGMENTS = 7
+
+
+def by_segment(prepared: Prepared, scores: pd.DataFrame, config: RunConfig, *, n_boot: int = 200) -> pd.DataFrame:
+    """Measure the candidate on parts of the test payments: by amount, channel, kind of merchant, hour, new customers.
+
+    Parameters
+    ----------
+    prepared, scores, config : as in `with_baselines`.
+    n_boot : bootstrap replicates over entities.
+
+    Returns
+    -------
+    DataFrame: by, group, metric (`SEGMENT_METRICS`), value, low, high, n, frauds, note. The cases to review are chosen
+    over everybody, as at work. Amounts are cut at the quartiles of the training payments, so that nothing is chosen on
+    the test part. Small cells are hidden when it is saved (`privacy.disclosure`).
+    """
+    part = prepared.rows("test")
+    transactions, decision = part["transactions"], config.decision
+    tables = []
+    for by, label in segments(transactions, prepared.rows("train")["transactions"], prepared.transactions).items():
+        table = metrics.evaluate(
+            part["y"],
+            scores[config.model.kind].to_numpy(),
+            event_time=transactions["event_time"],
+            entity=transactions[config.split.entity],
+            amount=transactions["amount"].to_numpy(),
+            k=decision.alerts_per_day,
+            n_boot=n_boot,
+            block="entity",
+            seed=config.seed,
+            groups=label,
+        )
+        table = table[(table["group"] != "all") & table["metric"].isin(SEGMENT_METRICS)]
+        frauds = pd.Series(np.asarray(part["y"], dtype=int)).groupby(np.asarray(label)).sum()
+        tables.append(table.assign(by=by, frauds=table["group"].map(frauds)))
+    columns = ["by", "group", "metric", "value", "low", "high", "n", "frauds", "note"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def segments(test: pd.DataFrame, train: pd.DataFrame, everything: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return what the test payments are grouped by: name -> label of each payment.
+
+    Parameters
+    ----------
+    test, train : the payments of these parts; limits and kinds are those of the training payments.
+    everything : all payments, to know each customer's first one.
+
+    >>> frame = pd.DataFrame({"event_time": pd.to_datetime(["2026-01-01 02:00", "2026-03-01 12:00"], utc=True),
+    ...                       "customer_id": "a", "amount": [5.0, 50.0]})
+    >>> {by: label.tolist() for by, label in segments(frame, frame, frame).items()}["customer"]
+    ['new: in the first 30 days', 'known longer']
+    """
+    found: dict[str, np.ndarray] = {}
+    limits = np.unique(train["amount"].quantile([0.25, 0.5, 0.75]).round(2))
+    said = [f"up to {limits[0]:,.2f}", *(f"{low:,.2f} to {high:,.2f}" for low, high in pairwise(limits))]
+    names = np.array([*said, f"above {limits[-1]:,.2f}"], dtype=object)
+    found["amount"] = names[np.searchsorted(limits, test["amount"].to_numpy(), side="left")]
+    for by in ("channel", "merchant_category"):
+        if by in test and train[by].notna().any():
+            kept = train[by].value_counts().sort_index().sort_values(ascending=False, kind="stable").index
+            label = test[by].astype("str").where(test[by].isin(kept[:MOST_SEGMENTS]), "others")
+            found[by] = label.where(test[by].notna(), "missing").to_numpy(dtype=object)
+    hour = test["event_time"].dt.hour.to_numpy()
+    found["hour"] = np.where(hour < 6, "0 to 6 h UTC", np.where(hour < 18, "6 to 18 h UTC", "18 to 24 h UTC"))
+    first = everything.groupby("customer_id")["event_time"].min()
+    new = test["event_time"] - test["customer_id"].map(first) < pd.Timedelta(days=NEW_DAYS)
+    found["customer"] = np.where(new, f"new: in the first {NEW_DAYS} days", "known longer")
+    return found
 
 
 def with_champion(

@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from fraudlab.decision_config import DecisionConfig
+from fraudlab.decision_config import Frozen as _Frozen
+from fraudlab.notify_config import NotifyConfig
 from fraudlab.schema import BY_NAME, InputError, did_you_mean, utc
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SimulateConfig(_Frozen):
@@ -47,6 +47,7 @@ class DatasetConfig(_Frozen):
     key: str | None = Field(None, description="the column that path and attach share; unique in attach")
     contract: Path = Field(description="the column contract, configs/contracts/*.toml")
     simulate: SimulateConfig = SimulateConfig()
+    fresh_days: float | None = Field(None, gt=0, description="preflight refuses data whose newest payment is older")
 
     @model_validator(mode="after")
     def _path_for_file(self) -> DatasetConfig:
@@ -143,7 +144,9 @@ class SplitConfig(_Frozen):
 class ModelConfig(_Frozen):
     """The model and every setting of it that changes results."""
 
-    kind: Literal["xgboost", "logistic", "random_forest", "balanced_bagging", "lightgbm", "catboost"] = "xgboost"
+    kind: Literal["xgboost", "logistic", "random_forest", "balanced_bagging", "lightgbm", "catboost", "wrapped"] = (
+        "xgboost"
+    )
     n_estimators: int = Field(300, ge=1, le=10_000, description="trees or rounds; of forests 100 unless stated")
     early_stopping_rounds: int = Field(30, ge=0, description="0: all trees are kept")
     learning_rate: float = Field(0.1, gt=0, le=1)
@@ -161,6 +164,22 @@ class ModelConfig(_Frozen):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="cuda needs a GPU and is refused without one")
     calibration: Literal["isotonic", "sigmoid", "beta"] = "isotonic"
+    classifier: str = Field(
+        "",
+        pattern=r"^(sklearn(\.[a-z_]+)+\.[A-Z][A-Za-z]+)?$",
+        description="of kind wrapped: a classifier of scikit-learn, such as sklearn.ensemble.ExtraTreesClassifier",
+    )
+    params: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="of kind wrapped: what the classifier is made with"
+    )
+
+    @model_validator(mode="after")
+    def _a_classifier_is_wrapped(self) -> ModelConfig:
+        if (self.kind == "wrapped") != bool(self.classifier):
+            raise ValueError("model.classifier belongs to kind = 'wrapped' and that kind to it; state both or neither")
+        if self.params and not self.classifier:
+            raise ValueError("model.params belong to kind = 'wrapped'; remove them or state model.classifier")
+        return self
 
 
 class SamplingConfig(_Frozen):
@@ -260,39 +279,6 @@ class AnomalyConfig(_Frozen):
         return self
 
 
-class DecisionConfig(_Frozen):
-    """The investigators' capacity and what things cost, in major units of the data's currency."""
-
-    rule: Literal["budget", "cost", "false_positive_rate"] = Field(
-        "budget", description="what sets the review threshold: cases a day, least cost, or a share of genuine payments"
-    )
-    max_false_positive_rate: float = Field(0.01, gt=0, lt=1, description="of the rule false_positive_rate")
-    alerts_per_day: int = Field(20, ge=1, description="cases the investigators can review a day")
-    limit_per_day: int = Field(
-        0, ge=0, description="cases a day, among the alerts, limited until an investigator decides"
-    )
-    step_up_per_day: int = Field(60, ge=0, description="further customers a day asked for a second factor")
-    review_cost: float = Field(15.0, ge=0, description="cost of one manual review")
-    recovery_rate: float = Field(0.8, ge=0, le=1, description="share of a caught fraud's amount that is saved")
-    false_alarm_cost: float = Field(
-        0.0, ge=0, description="cost of bothering a genuine customer with a review, beside the review itself"
-    )
-    groups: tuple[str, ...] = Field(
-        ("age_band",), description="columns by which false alarms and frauds found are compared between customers"
-    )
-
-    @field_validator("groups")
-    @classmethod
-    def _groups_are_no_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            column = BY_NAME.get(name)
-            if column is not None and column.kind == "id" and name != "merchant_id":
-                raise ValueError(f"'{name}' points at a person or a single payment; name a column of few, large groups")
-            if name in ("is_fraud", "label_time", "event_time"):
-                raise ValueError(f"'{name}' makes no groups of customers; name a column such as age_band")
-        return value
-
-
 class GateConfig(_Frozen):
     """What a challenger must show to be registered and to replace the champion."""
 
@@ -302,6 +288,42 @@ class GateConfig(_Frozen):
         ge=0,
         le=1,
         description="card precision it may lose against the champion: the paired 95 % interval must lie above minus it",
+    )
+    max_age_days: int | None = Field(
+        None, ge=1, description="days between the end of what was learnt and what is known; older is not promoted"
+    )
+    waive: tuple[str, ...] = Field((), description="checks that may fail and do not block promotion: FL013")
+    waived_because: str = Field("", description="who looked into them and why they may fail; shown with each of them")
+
+    @field_validator("waive")
+    @classmethod
+    def _waived_are_codes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for code in value:
+            if not re.fullmatch(r"FL\d{3}", code):
+                raise ValueError(f"gate.waive lists numbers of checks such as FL013; found '{code}'")
+        return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _waived_for_a_reason(self) -> GateConfig:
+        if self.waive and not self.waived_because.strip():
+            raise ValueError("gate.waive needs gate.waived_because: who looked into it, and why the check may fail")
+        if self.waived_because and not self.waive:
+            raise ValueError("gate.waived_because belongs to gate.waive; list the checks there or take it out")
+        return self
+
+
+class RulesConfig(_Frozen):
+    """Rules that people write, beside the model."""
+
+    book: Path | None = Field(None, description="the rule book, a TOML file (docs/rules.md); none: no rules")
+
+
+class ReportConfig(_Frozen):
+    """What a retraining writes for reviewers at its end; no part of what decides a result."""
+
+    languages: tuple[Literal["en", "zh"], ...] = Field(("en",), min_length=1, description="a report in each")
+    formats: tuple[Literal["html", "pdf"], ...] = Field(
+        ("html",), description="pdf: beside the HTML, a tagged PDF, for which make extras installs WeasyPrint"
     )
 
 
@@ -322,7 +344,10 @@ class RunConfig(_Frozen):
     tuning: TuningConfig = TuningConfig()
     anomaly: AnomalyConfig = AnomalyConfig()
     decision: DecisionConfig = DecisionConfig()
+    rules: RulesConfig = RulesConfig()
     gate: GateConfig = GateConfig()
+    report: ReportConfig = ReportConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _members_differ(self) -> RunConfig:
@@ -474,6 +499,9 @@ def load_config(path: str | Path, **changes: Any) -> RunConfig:
                 dataset[key] = str(root / dataset[key])
         if isinstance(dataset.get("append"), list):
             dataset["append"] = [str(root / path) if isinstance(path, str) else path for path in dataset["append"]]
+    rules = raw.get("rules")
+    if isinstance(rules, dict) and isinstance(rules.get("book"), str | Path):
+        rules["book"] = str(root / rules["book"])
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -506,14 +534,18 @@ def _keys_at(model: type[BaseModel], where: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
+ASIDE = ("report", "notify")
+"""Sections of a config that decide no figure; [notify] holds people's addresses and stays out of all evidence."""
+
+
 def config_digest(config: BaseModel) -> str:
     """Return the sha-256 of the config's meaning: equal for equal settings, wherever the project's folder lies.
 
-    Paths count by their last part only; what a file holds is covered by the data's own digest.
+    Paths count by their last part only; what a file holds is covered by the data's own digest. Which reports are made
+    and who hears of them decides nothing.
     """
-    return digest_of(
-        json.loads(config.model_dump_json(exclude_none=True)), paths=("path", "append", "attach", "contract")
-    )
+    meaning = config.model_dump_json(exclude_none=True, exclude=set(ASIDE))
+    return digest_of(json.loads(meaning), paths=("path", "append", "attach", "contract", "book"))
 
 
 def digest_of(value: Any, paths: tuple[str, ...] = ()) -> str:

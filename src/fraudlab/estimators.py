@@ -52,7 +52,7 @@ def fit(
 
     Parameters
     ----------
-    kind : "random_forest", "balanced_bagging", "lightgbm" or "catboost".
+    kind : "random_forest", "balanced_bagging", "lightgbm", "catboost" or "wrapped" (`model.classifier`).
     values, known : float[rows, inputs], NaN = missing, and bool[rows].
     weight : float[rows] > 0, or None. A random forest draws its bags by weight, as the library does; balanced bagging
         draws rows alike and weighs them within a tree.
@@ -93,6 +93,8 @@ def fit(
             f"model.monotone: '{unknown[0]}' is none of the features; {did_you_mean(unknown[0], list(features))}"
         )
     monotone = [int(model.monotone.get(name, 0)) for name in features] if model.monotone else None
+    if kind == "wrapped":
+        return _wrapped(values, known, weight, model, seed)
     if kind == "random_forest":
         return _random_forest(values, known, weight, model, seed, threads, monotone)
     if kind == "balanced_bagging":
@@ -312,6 +314,37 @@ def _catboost(
 
 
 # -- any classifier ------------------------------------------------------------------------------------------------
+
+
+def _wrapped(
+    values: np.ndarray, known: np.ndarray, weight: np.ndarray | None, model: ModelConfig, seed: int
+) -> tuple[Wrapped, dict[str, Any]]:
+    """Fit the classifier of scikit-learn that the config names."""
+    if model.monotone:
+        raise InputError(
+            f"model.monotone: kind wrapped keeps no constraints by name; found {len(model.monotone)}; state them in "
+            "model.params as the classifier takes them"
+        )
+    module, _, name = model.classifier.rpartition(".")
+    try:
+        made = getattr(importlib.import_module(module), name)(**model.params)
+    except (ImportError, AttributeError):
+        raise InputError(
+            f"model.classifier: scikit-learn has no {model.classifier}; write its import name, such as "
+            "sklearn.ensemble.ExtraTreesClassifier"
+        ) from None
+    except TypeError as error:
+        raise InputError(f"model.params: {name} does not take them ({error}); look them up and correct them") from None
+    try:
+        fitted = wrap(made, pd.DataFrame(values).rename(columns=str), known, weight=weight, seed=seed)
+    except ValueError as error:
+        if "NaN" not in str(error):
+            raise
+        raise InputError(
+            f"model.classifier: {name} takes no missing values and the features have some; choose one that does, such "
+            "as sklearn.ensemble.HistGradientBoostingClassifier"
+        ) from None
+    return fitted.estimator, {"trees": None, "params": fitted.facts["params"]}
 
 
 def wrap(

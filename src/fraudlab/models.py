@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from fraudlab.anomaly import ANOMALY, Detector, describe_with
 from fraudlab.encodings import Encoder
-from fraudlab.features.words import describe_category
+from fraudlab.features.words import describe_category, in_every_language, regroup
 from fraudlab.forest import Forest
 from fraudlab.schema import InputError, require_columns
 
@@ -106,14 +106,23 @@ class Trees:
 
     def contributions(self, values: np.ndarray) -> np.ndarray:
         """Return exact path-dependent Shapley values in log-odds, float64[rows, features + 1]; the last is the base."""
+        return self.booster.predict(self._matrix(values), pred_contribs=True).astype("float64")
+
+    def interactions(self, values: np.ndarray) -> np.ndarray:
+        """Return Shapley interaction values in log-odds, float64[rows, features + 1, features + 1].
+
+        A row's matrix is symmetric, each half of a pair's interaction on either side; its rows sum to `contributions`.
+        """
+        return self.booster.predict(self._matrix(values), pred_interactions=True).astype("float64")
+
+    def _matrix(self, values: np.ndarray) -> xgb.DMatrix:
         kinds = self.booster.feature_types
-        data = xgb.DMatrix(
+        return xgb.DMatrix(
             values,
             feature_names=self.booster.feature_names,
             feature_types=kinds,
             enable_categorical="c" in (kinds or ()),
         )
-        return self.booster.predict(data, pred_contribs=True).astype("float64")
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,14 +363,18 @@ class FittedModel:
         return X.assign(**{ANOMALY: self.detector.score(feature_matrix(X, self.detector.features))})
 
     def words(self, describe: pd.DataFrame) -> pd.DataFrame:
-        """Return `FeatureSet.describe()` with rows for the anomaly score and the categories among the features."""
+        """Return `FeatureSet.describe()` with rows for the anomaly score and the categories among the features.
+
+        Features that vary together are told under one reason, as found on the training rows (`told_with` of the facts).
+        """
         if self.inputs != self.features:
             describe = describe_with(describe)
-        if self.encoder is None:
-            return describe
-        new = [column for column in self.encoder.columns if column not in set(describe["column"])]
-        rows = pd.DataFrame([describe_category(column)._asdict() for column in new], columns=list(describe.columns))
-        return pd.concat([describe, rows.astype("str")], ignore_index=True)
+        if self.encoder is not None:
+            new = [column for column in self.encoder.columns if column not in set(describe["column"])]
+            rows = [in_every_language(describe_category, column) for column in new]
+            more = pd.DataFrame(rows, columns=list(describe.columns)).astype("str")
+            describe = pd.concat([describe, more], ignore_index=True)
+        return regroup(describe, self.facts.get("told_with", {}))
 
     @property
     def explains(self) -> bool:

@@ -13,23 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fraudlab import checks, decisions, explain, metrics
+from fraudlab import checks, decisions, metrics
 from fraudlab.calibration import calibration_errors
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import load_transactions
 from fraudlab.features import FeatureSet
-from fraudlab.features.audit import audit_leakage
-from fraudlab.features.sets import configured_set, named_set
+from fraudlab.features.sets import configured_set
 from fraudlab.privacy.membership import membership_risk
-from fraudlab.schema import refuse, require_columns
+from fraudlab.schema import require_columns
 from fraudlab.splits import Fold, temporal_fold
 from fraudlab.training import FittedModel, RowWeights, fit_models
 
 if TYPE_CHECKING:
     from fraudlab.tuning import Tuned
-
-# The budgets at which the cost table is drawn, as multiples of the investigators' own.
-BUDGET_STEPS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,8 @@ def fit(
     """
     if isinstance(prepared, Workspace):
         prepared = prepare(config, prepared)
-    check_features({"alone": checks.CHECKS["FL005"](single_feature_ranking(prepared), config.features.confirmed)})
+    alone = checks.CHECKS["FL005"](single_feature_ranking(prepared), config.features.confirmed)
+    checks.check_features({"alone": alone})
     shared: dict[str, Any] = {
         "categories": config.features.categories,
         "encoding": config.features.encoding,
@@ -261,32 +258,6 @@ def review_threshold(rule: str, model: FittedModel, prepared: Prepared, config: 
     return None
 
 
-def tiers_on_test(
-    prepared: Prepared, score: pd.Series, thresholds: Mapping[str, Any], config: RunConfig
-) -> pd.DataFrame:
-    """Table what each risk tier held in the test period, with its cases a day beside the planned number.
-
-    Only the rule "budget" plans the cases for review; `comparing.threshold_outcomes` says what the others expected.
-    """
-    part = prepared.rows("test")
-    transactions = part["transactions"]
-    tiers = decisions.assign_tiers(score.to_numpy(), decisions.Thresholds.from_dict(dict(thresholds)))
-    table = decisions.tier_table(
-        part["y"],
-        tiers,
-        transactions["amount"].to_numpy(),
-        event_time=transactions["event_time"],
-        entity=transactions[config.split.entity],
-    )
-    budget = config.decision
-    planned = {
-        "elevated": budget.step_up_per_day,
-        "high": budget.alerts_per_day - budget.limit_per_day if budget.rule == "budget" else None,
-        "severe": budget.limit_per_day,
-    }
-    return table.assign(planned_per_day=table["tier"].map(planned))
-
-
 def performance(
     models: Mapping[str, FittedModel], prepared: Prepared, scores: pd.DataFrame, config: RunConfig, *, n_boot: int = 200
 ) -> dict[str, pd.DataFrame]:
@@ -294,7 +265,7 @@ def performance(
 
     Returns
     -------
-    dict of tidy tables: metrics, daily, roc, pr, calibration, cost (columns as in `fraudlab.metrics`) and
+    dict of tidy tables: metrics, daily, roc, pr, calibration (columns as in `fraudlab.metrics`) and
     calibration_error (as in `fraudlab.calibration`).
     """
     part = prepared.rows("test")
@@ -306,7 +277,7 @@ def performance(
     }
     k = config.decision.alerts_per_day
     tables: dict[str, list[pd.DataFrame]] = {
-        name: [] for name in ("metrics", "daily", "roc", "pr", "calibration", "calibration_error", "cost")
+        name: [] for name in ("metrics", "daily", "roc", "pr", "calibration", "calibration_error")
     }
     for name in models:
         score = scores[name].to_numpy()
@@ -327,18 +298,6 @@ def performance(
             tables["calibration_error"].append(
                 calibration_errors(y, stages, entity=shared["entity"], model=name, n_boot=n_boot, seed=config.seed)
             )
-        budgets = sorted({max(1, round(k * step)) for step in BUDGET_STEPS})
-        tables["cost"].append(
-            metrics.cost_table(
-                y,
-                score,
-                **shared,
-                ks=budgets,
-                review_cost=config.decision.review_cost,
-                recovery_rate=config.decision.recovery_rate,
-                model=name,
-            )
-        )
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
 
 
@@ -362,87 +321,6 @@ def single_feature_ranking(prepared: Prepared) -> pd.DataFrame:
         rows.append((name, label[name], max(auc, 1 - auc), missing.mean()))
     table = pd.DataFrame(rows, columns=["feature", "label", "auc_roc", "missing"])
     return table.sort_values(["auc_roc", "feature"], ascending=[False, True], ignore_index=True)
-
-
-def audit_features(prepared: Prepared, config: RunConfig, *, rows: int = 10_000) -> dict[str, checks.Finding]:
-    """Ask the numbered checks whether the features see only the past and will last, on rows before the test alone.
-
-    Parameters
-    ----------
-    prepared : what the model will be trained on.
-    config : its seed draws the sample, its split says whose rows belong together.
-    rows : how many payments at most the leakage audit uses; a retraining must not wait long for it.
-
-    Returns
-    -------
-    Finding per name of its evidence: leakage, from the payments before the test; time_consistency and stability, from
-    the part the final model learns from, cut into halves and into weeks (halves, where it is a week or less); alone,
-    from that part as a whole.
-    """
-    before = prepared.transactions["event_time"] < prepared.fold.test_start
-    part = prepared.rows("refit")
-    moments = part["transactions"]["event_time"]
-    numbers = part["features"][list(prepared.feature_set.columns)]
-    weeks = moments.iloc[-1] - moments.iloc[0] > pd.Timedelta(days=7)
-    return {
-        "leakage": checks.CHECKS["FL001"](
-            prepared.feature_set, prepared.transactions[before], rows=rows, by=config.split.entity, seed=config.seed
-        ),
-        "time_consistency": checks.CHECKS["FL002"](
-            numbers, part["y"], moments, entity=part["transactions"][config.split.entity]
-        ),
-        "stability": checks.CHECKS["FL003"](numbers, moments, period="7d" if weeks else 2),
-        "alone": checks.CHECKS["FL005"](single_feature_ranking(prepared), config.features.confirmed),
-    }
-
-
-def leakage_table(config: RunConfig, workspace: Workspace, *, cuts: int = 5, rows: int = 20_000) -> pd.DataFrame:
-    """Audit a run's feature set on what the vault holds, without a run; the table of `audit_leakage`.
-
-    Raises
-    ------
-    InputError : the data set is not in the vault, a column the features need is missing, an argument is out of range.
-    """
-    named_set(config.features.set)  # an unknown name is refused before anything is loaded
-    transactions = load_transactions(
-        config.dataset.name, purpose=config.purpose, as_of=config.as_of_time, workspace=workspace
-    )
-    feature_set, _ = configured_set(config.features, transactions)
-    return audit_leakage(feature_set, transactions, cuts=cuts, rows=rows, by=config.split.entity, seed=config.seed)
-
-
-def check_features(findings: Mapping[str, checks.Finding]) -> None:
-    """Refuse to go on when a check that stops the run has failed.
-
-    Raises
-    ------
-    InputError : a feature sees the future, or tells frauds almost alone; one sentence per failed check.
-    """
-    confirm = "; where one is honest, list it in features.confirmed"
-    refuse(
-        [
-            f"{finding.code} {finding.title.lower()}: {finding.sentence} Nothing was trained; take them out or mend "
-            f"them, `fraudlab features audit` says what each one reads{confirm if finding.code == 'FL005' else ''}"
-            for finding in findings.values()
-            if finding.stops
-        ]
-    )
-
-
-def features_to_watch(findings: Mapping[str, checks.Finding], prepared: Prepared) -> pd.DataFrame:
-    """Table each feature's fate over the training period: turned ones first, then faded ones, then by drift.
-
-    Columns: feature, label, verdict, auc_first, auc_last, psi (its largest), reading.
-    """
-    alone = findings["time_consistency"].table
-    drift = findings["stability"].table.groupby("feature")["psi"].max()
-    label = prepared.feature_set.describe().set_index("column")["label"]
-    table = alone[["feature", "verdict", "auc_first", "auc_last"]].assign(
-        label=alone["feature"].map(label), psi=alone["feature"].map(drift)
-    )
-    order = table["verdict"].map({"turns round": 0, "fades": 1}).fillna(2)
-    ranked = table.assign(order=order).sort_values(["order", "psi"], ascending=[True, False], kind="stable")
-    return ranked[["feature", "label", "verdict", "auc_first", "auc_last", "psi"]].reset_index(drop=True)
 
 
 def fold_facts(fold: Fold) -> dict[str, Any]:
@@ -507,61 +385,6 @@ def models_overview(models: Mapping[str, FittedModel]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype({"trees": "Int64"})
-
-
-def alert_examples(
-    model: FittedModel, prepared: Prepared, thresholds: Mapping[str, Any], config: RunConfig, n: int = 5
-) -> list[dict[str, Any]]:
-    """Explain `n` alerts of the test part as a case worker would read them; nothing in them names a customer."""
-    part = prepared.rows("test")
-    score = model.score(part["features"])
-    tiers = decisions.assign_tiers(score, decisions.Thresholds.from_dict(dict(thresholds)))
-    return explain.example_alerts(
-        model,
-        part["features"],
-        part["transactions"],
-        part["y"],
-        model.risk_of(score),
-        tiers,
-        decisions.actions_for(tiers),
-        model.words(prepared.feature_set.describe()),
-        n=n,
-        seed=config.seed,
-    )
-
-
-def alerts_table(alerts: list[dict[str, Any]]) -> pd.DataFrame:
-    """Lay example alerts out as a table: case, when, amount, risk, what to do, what it was, why."""
-    return pd.DataFrame(
-        [
-            {
-                "case": alert["case"],
-                "when": f"{alert['day']}, {alert['hour']:02d} h",
-                "amount": alert["amount"],
-                "risk": round(alert["risk"], 3),
-                "action": alert["action"],
-                "outcome": alert["outcome"],
-                "reasons": "; ".join(alert["reasons"]),
-            }
-            for alert in alerts
-        ]
-    )
-
-
-@dataclass(frozen=True)
-class ExplainedSample:
-    """A sample of payments with their features and the model's contributions, row for row."""
-
-    features: pd.DataFrame
-    contributions: pd.DataFrame
-
-
-def explained_sample(model: FittedModel, prepared: Prepared, *, seed: int, size: int = 3000) -> ExplainedSample:
-    """Explain a random sample of the test part, large enough for means, small enough to be quick."""
-    where = prepared.fold.test
-    chosen = np.sort(np.random.default_rng(seed).choice(where, size=min(size, len(where)), replace=False))
-    features = model.complete(prepared.features.iloc[chosen].reset_index(drop=True))
-    return ExplainedSample(features, explain.contributions(model, features))
 
 
 def headline(table: pd.DataFrame, config: RunConfig) -> str:

@@ -24,6 +24,7 @@ from fraudlab import explain
 from fraudlab import reasons as reasons_of
 from fraudlab.config import digest_of
 from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers
+from fraudlab.features.words import check_language
 from fraudlab.model_files import load_model, save_model
 from fraudlab.models import FittedModel
 from fraudlab.schema import InputError
@@ -32,6 +33,11 @@ FORMAT = 1
 ABOUT = "package.json"
 TOP_REASONS = 3
 SHOWN = 10
+# Of `FeatureSet.describe()`, as far as it has them: packages from before there were codes or Chinese words read alike.
+KEPT_WORDS = (
+    *("column", "label", "reason", "group", "meaning", "template", "kind"),
+    *("label_zh", "group_zh", "meaning_zh", "template_zh"),
+)
 NO_TIERS = pd.Categorical([], categories=list(TIERS), ordered=True)
 
 
@@ -53,7 +59,9 @@ class Package:
         """The columns a caller must bring."""
         return self.model.inputs
 
-    def score(self, X: pd.DataFrame, *, reasons: bool = True, threshold: float | None = None) -> pd.DataFrame:
+    def score(
+        self, X: pd.DataFrame, *, reasons: bool = True, threshold: float | None = None, lang: str = "en"
+    ) -> pd.DataFrame:
         """Score transactions' features, put them into tiers and say why the risky ones are.
 
         Parameters
@@ -61,6 +69,7 @@ class Package:
         X : features by name, any order; other columns are ignored. NaN means missing.
         reasons : explain rows above the lowest tier; takes about 0.3 ms for each of them.
         threshold : where manual review begins, instead of the package's own; the tiers around it give way.
+        lang : of the reasons, "en" or "zh"; a package from before there were Chinese words says them in English.
 
         Returns
         -------
@@ -71,10 +80,12 @@ class Package:
 
         Raises
         ------
-        InputError : a feature is missing, given twice, not a number or infinite; the threshold is outside [0, 1].
+        InputError : a feature is missing, given twice, not a number or infinite; the threshold is outside [0, 1];
+            another language.
             Messages name columns and count rows; they never hold a value.
         """
         self._check(X)
+        check_language(lang)
         score = self.model.score(X)
         calibrated = self.model.calibrator is not None
         risk = self.model.risk_of(score) if calibrated else np.full(len(X), np.nan)
@@ -87,7 +98,7 @@ class Package:
                 "risk": risk,
                 "tier": tier,
                 "action": actions_for(tier).to_numpy(),
-                "reasons": self._reasons(X, tier) if reasons else [[] for _ in range(len(X))],
+                "reasons": self._reasons(X, tier, lang) if reasons else [[] for _ in range(len(X))],
             },
             index=X.index,
         ).astype({"action": "str", "reasons": object})
@@ -120,15 +131,15 @@ class Package:
             limit=None if limit is None else max(limit, float(review)),
         )
 
-    def _reasons(self, X: pd.DataFrame, tier: pd.Categorical) -> list[list[str]]:
+    def _reasons(self, X: pd.DataFrame, tier: pd.Categorical, lang: str) -> list[list[str]]:
         told: list[list[str]] = [[] for _ in range(len(X))]
         rows = np.flatnonzero(tier.codes > list(TIERS).index("low"))
         if len(rows):
             alerts = self.model.complete(X.iloc[rows])
-            sentences = [[reasons_of.UNEXPLAINED]] * len(rows)
+            sentences = [[reasons_of.unexplained(lang)]] * len(rows)
             if self.model.explains:
                 table = explain.contributions(self.model, alerts)
-                sentences = reasons_of.reasons(table, alerts, self.describe, top=TOP_REASONS)
+                sentences = reasons_of.reasons(table, alerts, self.describe, top=TOP_REASONS, lang=lang)
             for row, said in zip(rows, sentences, strict=True):
                 told[row] = said
         return told
@@ -163,7 +174,7 @@ def save_package(
             f"describe: must have a row for each feature; found none for {', '.join(absent)}; "
             "pass the describe() of the feature set the model was trained on"
         )
-    columns = ["column", "group", "meaning", "template", "kind"]
+    columns = [name for name in KEPT_WORDS if name in words]
     try:
         facts_json = _json(dict(facts))
     except (TypeError, ValueError) as error:

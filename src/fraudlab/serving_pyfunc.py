@@ -17,6 +17,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
+from fraudlab.features.words import phrase
 from fraudlab.serving import load_package
 
 # Other columns are ignored by design; MLflow would write their names into the log at every request.
@@ -37,16 +38,19 @@ class ScoringModel(PythonModel):
         ----------
         context : what MLflow knows about the model; not used.
         model_input : features by name; a missing column is refused by its name.
-        params : threshold (where manual review begins; NaN = the package's own), reasons (explain alerts or not).
+        params : threshold (where manual review begins; NaN = the package's own), reasons (explain alerts or not), lang
+            (of the reasons, "en" or "zh").
 
         Returns
         -------
-        Columns score, risk, tier, action, reasons; tier as text, reasons joined by "; ".
+        Columns score, risk, tier, action, reasons; tier as text, reasons joined by "; " (in Chinese "；").
         """
-        wanted = {"threshold": math.nan, "reasons": True} | (params or {})
+        wanted = {"threshold": math.nan, "reasons": True, "lang": "en"} | (params or {})
         threshold = None if math.isnan(wanted["threshold"]) else wanted["threshold"]
-        scored = self.package.score(model_input, reasons=wanted["reasons"], threshold=threshold)
-        return scored.assign(tier=scored["tier"].astype("str"), reasons=scored["reasons"].map("; ".join).astype("str"))
+        lang = wanted["lang"]
+        scored = self.package.score(model_input, reasons=wanted["reasons"], threshold=threshold, lang=lang)
+        told = scored["reasons"].map(phrase("between", lang).join).astype("str")
+        return scored.assign(tier=scored["tier"].astype("str"), reasons=told)
 
 
 set_model(ScoringModel())

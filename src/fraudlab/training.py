@@ -31,6 +31,7 @@ from fraudlab.models import (
     same_length,
     with_indicators,
 )
+from fraudlab.reasons import told_together
 from fraudlab.rules import fit_rules
 from fraudlab.schema import InputError
 from fraudlab.validation import MIN_VALID_FRAUDS
@@ -433,7 +434,8 @@ def fit_models(
     Returns
     -------
     `{name: model}` with the candidate first, then "logistic" (unless it is the candidate), "rules" and, where there is
-    a detector, "anomaly": its score alone.
+    a detector, "anomaly": its score alone. With `describe` the candidate's facts say which of its features are told
+    under one reason (`told_with`, see `reasons.told_together`).
 
     Raises
     ------
@@ -453,7 +455,12 @@ def fit_models(
         "min_positives": min_positives,
         "threads": threads,
     }
-    models = {model.kind: fit_fold(X, y, fold, model=model, weight=weight, anomaly=anomaly, **shared)}
+    candidate = fit_fold(X, y, fold, model=model, weight=weight, anomaly=anomaly, **shared)
+    if describe is not None:
+        candidate = replace(
+            candidate, facts=candidate.facts | {"told_with": told_together(describe, X.iloc[fold.refit])}
+        )
+    models = {model.kind: candidate}
     if model.kind != "logistic":
         logistic = ModelConfig(kind="logistic", calibration=model.calibration)
         models["logistic"] = fit_fold(X, y, fold, model=logistic, **shared)

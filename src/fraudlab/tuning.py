@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from fraudlab.boosting import boost, tree_data
 from fraudlab.config import ModelConfig, RunConfig, SamplingConfig, digest_of, is_range
 from fraudlab.metrics import card_precision_at_k
 from fraudlab.models import known_labels
+from fraudlab.progress import progress_line
 from fraudlab.schema import InputError
 from fraudlab.splits import Fold
 from fraudlab.training import RowWeights, fit_values, input_matrix, learn_inputs
@@ -144,7 +144,7 @@ def tune(
     periods = [_Period(X, transactions, each, config, threads) for each in folds]
     study = _Study(space, config, periods, storage)
     with contextlib.ExitStack() as stack:
-        tell = stack.enter_context(progress_line()) if say is None else say
+        tell = stack.enter_context(progress_line("tuning")) if say is None else say
         while len(study.finished) < max(tuning.trials, 1):
             study.next()
             best = max(study.finished, key=lambda each: each.mean if each.complete else -np.inf)
@@ -476,42 +476,3 @@ def _keep(path: Path, study: str, each: _Finished) -> None:
             "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?)",
             (study, each.number, each.complete, json.dumps(each.params), json.dumps(each.values), each.seconds),
         )
-
-
-# -- one line of progress --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def progress_line() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows one line and replaces it: in place in a terminal, as plain text in a notebook.
-
-    Elsewhere, such as in a log, only the last line is printed.
-    """
-    last = ""
-    if "ipykernel" in sys.modules:
-        from IPython.display import display
-
-        shown = display({"text/plain": "tuning"}, raw=True, display_id=True)
-        yield lambda text: shown.update({"text/plain": text}, raw=True)
-        return
-    if sys.stdout.isatty():
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        with console.status("tuning") as status:
-
-            def show(text: str) -> None:
-                nonlocal last
-                last = text
-                status.update(text)
-
-            yield show
-    else:
-
-        def remember(text: str) -> None:
-            nonlocal last
-            last = text
-
-        yield remember
-    if last:
-        print(last)

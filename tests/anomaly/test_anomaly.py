@@ -16,10 +16,11 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fraudlab import explain, plots
-from fraudlab.anomaly import ANOMALY, FURTHEST, WORDS, Detector, describe_with, fit_detector, tail_table
+from fraudlab.anomaly import ANOMALY, FURTHEST, Detector, describe_with, fit_detector, tail_table
 from fraudlab.config import AnomalyConfig, ModelConfig
 from fraudlab.decisions import Thresholds
 from fraudlab.features.sets import HANDBOOK
+from fraudlab.features.words import describe_anomaly, in_every_language
 from fraudlab.model_files import load_model, save_model
 from fraudlab.models import feature_matrix
 from fraudlab.schema import InputError
@@ -311,7 +312,7 @@ def test_contributions_include_the_column_and_add_up(fitted):
     assert list(table.columns) == [*NAMES, ANOMALY, "base"]
     np.testing.assert_allclose(table.sum(axis=1), model.margin(test), atol=1e-4)
     ranked = explain.importance(table, model.complete(test), model.words(DESCRIBE))
-    assert ranked.set_index("feature").loc[ANOMALY, "meaning"] == WORDS["meaning"]
+    assert ranked.set_index("feature").loc[ANOMALY, "meaning"] == describe_anomaly(ANOMALY).meaning
 
 
 def test_the_score_alone_is_a_reference_model_that_can_be_kept(fitted, tmp_path):
@@ -371,7 +372,7 @@ def test_a_feature_of_the_same_name_is_refused():
 def test_the_words_have_the_columns_of_every_feature_set():
     described = describe_with(HANDBOOK.describe())
     assert list(described.columns) == list(HANDBOOK.describe().columns)
-    assert described.iloc[-1].to_dict() == WORDS
+    assert described.iloc[-1].to_dict() == in_every_language(describe_anomaly, ANOMALY)
     assert describe_with(described).equals(described)
 
 

@@ -208,8 +208,17 @@ def test_what_is_found_of_each_kind_and_what_a_perfect_use_would_give(payments, 
     assert (shown["auc_roc"] == 1).all()
     assert shown["frauds"].min() >= 10
     figures = ablation.perfect(payments, folds, kind, truth)
-    assert figures["others as the model ranks them"]["auc_roc"] == 1
-    assert figures["others at random"]["auc_roc"] < 1
+    others = ("at random", "as the model ranks them")
+    random, as_model = (f"every fraud that shows first, others {how}" for how in others)
+    assert figures[as_model]["auc_roc"] == 1
+    assert figures[random]["auc_roc"] < figures[ablation.KNOWING]["auc_roc"] < 1
+    # First-week frauds at random among all that is not known: half of them above, half below.
+    low, high = (figures[f"{ablation.KNOWING}, 2.5 % of the draws {side}"]["auc_roc"] for side in ("below", "above"))
+    shares = []
+    for fold in folds:
+        of_fold = kind.iloc[fold.test]
+        shares.append((of_fold == "compromised terminal, first week").sum() / of_fold.notna().sum())
+    assert low < 1 - np.mean(shares) / 2 < high
     picture = fraud_kinds(table)
     assert "per kind" in picture.alt
     assert "no kind of fraud" in fraud_kinds(table.assign(frauds=None)).alt

@@ -56,6 +56,8 @@ def refusal(line: str) -> str:
     command, path = typer.main.get_command(app), program
     while hasattr(command, "commands"):
         name, *words = words or [""]
+        if name not in command.commands and "make" in command.commands:
+            name, words = "make", [name, *words]  # the word that may be left out
         if name not in command.commands:
             return f"there is no command '{path} {name}'"
         command, path = command.commands[name], f"{path} {name}"

@@ -13,10 +13,15 @@ import pandas as pd
 import pytest
 
 from fraudlab import serving, tracking, workflow
+from fraudlab.checks import CHECKS
 from fraudlab.config import Workspace, load_config
 from fraudlab.datasets import raw_identifiers
+from fraudlab.features import FeatureSet
 from fraudlab.privacy.scan import find_planted
+from fraudlab.report import read_evidence
+from fraudlab.report.sealing import examine, known_keys
 from fraudlab.schema import FraudlabError, InputError
+from fraudlab.tracking_versions import find_version
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "configs" / "demo.toml"
@@ -119,7 +124,7 @@ def test_the_features_were_checked_before_training_and_the_report_says_so(
 
     run, _ = finished
     checks = run.load_json("checks")
-    assert [check["code"] for check in checks] == ["FL001", "FL002", "FL003", "FL004", "FL005"]
+    assert [check["code"] for check in checks] == list(CHECKS)
     assert checks[0]["result"] == "passed"
     assert run.load_table("leakage")["verdict"].eq("clean").all()
     assert len(run.load_table("time_consistency")) == len(run.load_table("leakage"))
@@ -130,6 +135,36 @@ def test_the_features_were_checked_before_training_and_the_report_says_so(
     assert result.exit_code == 0, result.output
     many = len(run.load_table("leakage"))
     assert f"{many} features: {many} clean, 0 leaking, 0 not judged, over" in result.output
+
+
+def test_report_notebooks_and_index_lie_beside_each_other_sealed(finished: tuple[workflow.Run, list[dict]]) -> None:
+    run, _ = finished
+    pages = sorted((run.workspace.reports / run.folder.name / "notebooks").glob("*.html"))
+    assert [page.stem for page in pages] == [step for step, _ in workflow.STEPS]
+    index, known = run.workspace.reports / "index.html", known_keys(run.workspace)
+    assert all(examine(path.read_bytes(), known).ok for path in (run.report, index, *pages))
+    listed = index.read_text(encoding="utf-8")
+    decision = run.load_json("decision")["decision"]
+    assert f'href="{run.report.name}"' in listed
+    assert f'href="{run.folder.name}/notebooks/01_ingest.html"' in listed
+    assert f">{decision}</td>" in listed
+    found = find_version(tracking.open_store(run.workspace), "demo/1")
+    assert found.run == run.folder.name
+    assert found.folder is not None
+    # What the version was registered with is what its report was made from.
+    assert read_evidence(found.folder / "evidence").digest == read_evidence(run.evidence).digest
+
+
+def test_another_language_is_reported_without_training_again(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path
+) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    events: list[dict] = []
+    changes = SMALL | {"report__languages": ["en", "zh"]}
+    again = workflow.retrain(DEMO, changes=changes, workspace=run.workspace, progress=events.append)
+    assert [event["status"] for event in events] == ["reused"]
+    assert again.folder == run.folder
+    assert '<html lang="zh' in again.report_file("zh").read_text(encoding="utf-8")
 
 
 def test_asking_again_reuses_the_run(finished: tuple[workflow.Run, list[dict]]) -> None:
@@ -161,7 +196,8 @@ def test_files_are_for_their_owner_only(finished: tuple[workflow.Run, list[dict]
 
 def test_no_folder_of_this_machine_is_told(finished: tuple[workflow.Run, list[dict]]) -> None:
     run, _ = finished
-    told = [*run.evidence.rglob("*"), *(run.folder / "notebooks").rglob("*"), run.report, *run.package.rglob("*")]
+    told = [*run.evidence.rglob("*"), *(run.folder / "notebooks").rglob("*"), *run.package.rglob("*")]
+    told += run.workspace.reports.rglob("*.html")
     machine = (str(run.workspace.root), str(ROOT))
     guilty = [
         path.name for path in told if path.is_file() and any(m in path.read_text(errors="ignore") for m in machine)
@@ -207,6 +243,92 @@ def test_a_fresh_run_that_fails_or_is_killed_leaves_the_finished_one(
     workflow.retrain(DEMO, changes=SMALL, workspace=run.workspace)
     assert now() == kept
     assert [path.name for path in run.workspace.runs.iterdir() if path.is_dir()] == [run.folder.name]
+
+
+def cut_off(run: workflow.Run, *, after: int, status: str = "running") -> None:
+    """Make a finished run look as if its launcher was killed after so many steps, before the alias moved."""
+    state = json.loads((run.folder / "state.json").read_text())
+    (run.folder / "state.json").write_text(json.dumps({"status": status, "steps": state["steps"][:after]}))
+    for path in run.report_files():
+        path.unlink()
+    client = tracking.open_store(run.workspace)
+    if tracking.champion(client, "demo") is not None:
+        client.delete_registered_model_alias("demo", "champion")
+
+
+def test_a_run_that_was_cut_off_is_gone_on_with_and_the_alias_moves_last(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    # Whatever the small data say: this challenger shall become champion.
+    decision = run.load_json("decision") | {"decision": "promoted", "champion_before": None}
+    run.save_json("decision", decision)
+    cut_off(run, after=6)
+    client, name = tracking.open_store(run.workspace), run.folder.name
+
+    def fails(*_: object) -> None:
+        raise FraudlabError("no room on the disk")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(workflow, "_report", fails)
+        with pytest.raises(FraudlabError, match="no room"):
+            workflow.retrain(workflow.unfinished(run.workspace, name), workspace=run.workspace, resume=name)
+    assert tracking.champion(client, "demo") is None, "the alias moves last"
+    message = json.loads((run.workspace.reports / "demo.message.json").read_text())
+    assert (message["status"], message["step"], message["error"]) == ("failed", "report", "no room on the disk")
+    assert client.get_run(run.load_json("run")["mlflow_run_id"]).info.status == "FAILED"
+
+    events: list[dict] = []
+    again = workflow.retrain(
+        workflow.unfinished(run.workspace, name), workspace=run.workspace, resume=name, progress=events.append
+    )
+    assert again.folder == run.folder
+    assert [event["step"] for event in events if event["status"] == "done"] == ["report"]
+    assert tracking.champion(client, "demo")["version"] == decision["challenger_version"]
+    assert tracking.models_table(client)["version"].tolist() == [decision["challenger_version"]]
+    assert client.get_run(run.load_json("run")["mlflow_run_id"]).info.status == "FINISHED"
+    message = json.loads((run.workspace.reports / "demo.message.json").read_text())
+    assert (message["status"], message["run"]) == ("promoted", name)
+    assert run.report.is_file()
+    assert workflow._read_state(run)["status"] == "done"
+
+
+def test_what_cannot_be_gone_on_with_is_refused(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    name = run.folder.name
+
+    def resume(wanted: str = name) -> None:
+        workflow.retrain(workflow.unfinished(run.workspace, wanted), workspace=run.workspace, resume=wanted)
+
+    with pytest.raises(InputError, match=f"no run 'demo-none'; .*{name}"):
+        resume("demo-none")
+    cut_off(run, after=0)
+    with pytest.raises(InputError, match="has no finished step to go on from; start anew"):
+        resume()
+    run = copied(finished[0], tmp_path / "another")
+    cut_off(run, after=3)
+    monkeypatch.setattr(workflow, "code_digest", lambda _: "other")
+    with pytest.raises(InputError, match="config, code or source have changed since"):
+        resume()
+    monkeypatch.undo()
+    facts = json.loads((run.evidence / "run.json").read_text())
+    (run.evidence / "run.json").write_text(json.dumps(facts | {"data_digest": "other"}))
+    with pytest.raises(InputError, match="the data in the vault have changed since"):
+        resume()
+
+
+def test_a_version_that_is_there_is_not_registered_twice(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path
+) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    before = tracking.models_table(tracking.open_store(run.workspace))
+    decision = run.load_json("decision")
+    features = serving.load_package(run.package).facts["feature_set"]
+    again = run._register(run.load_json("run"), FeatureSet.from_dict(features), decision["gate"])
+    assert again["challenger_version"] == decision["challenger_version"]
+    pd.testing.assert_frame_equal(tracking.models_table(tracking.open_store(run.workspace)), before)
 
 
 def test_a_killed_run_is_listed_as_killed(finished: tuple[workflow.Run, list[dict]], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fraudlab.config import FeaturesConfig, ModelConfig, RunConfig
 from fraudlab.encodings import Coding, Encoder, fit_encoder
 from fraudlab.explain import contributions, dependence, importance
 from fraudlab.features import FeatureSet, risk
-from fraudlab.features.words import describe_category
+from fraudlab.features.words import Words, describe_category
 from fraudlab.model_files import load_model, save_model
 from fraudlab.models import FittedModel, feature_matrix
 from fraudlab.reasons import reasons
@@ -191,11 +191,8 @@ def test_reasons_name_the_category_but_never_an_identifier():
     X, y = table()
     X = X.assign(merchant_id=X["merchant_category"].map(lambda name: f"secret-{name}", na_action="ignore"))
     moved = pd.DataFrame({"amount": 0.1, "merchant_category": 2.0, "merchant_id": 0.5, "base": -3.0}, index=X.index)
-    amount = ("amount", "amount", "amount", "Amount.", "{value} paid", "amount")
-    words = pd.DataFrame(
-        [amount, describe_category("merchant_category"), describe_category("merchant_id")],
-        columns=["column", "label", "group", "meaning", "template", "kind"],
-    )
+    amount = Words("amount", "amount", "R01", "amount", "Amount.", "{value} paid", "amount")
+    words = pd.DataFrame([amount, describe_category("merchant_category"), describe_category("merchant_id")])
     games = np.flatnonzero(X["merchant_category"] == "games")[:1]
     told = reasons(moved.iloc[games], X.iloc[games], words, top=5)[0]
     assert told[0] == "Merchant category: games"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraudlab import recipe
+from fraudlab import explaining, recipe
 from fraudlab.config import ModelConfig, RunConfig, SamplingConfig, SplitConfig
 from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet, count, mean, value
@@ -129,7 +129,7 @@ def test_a_recipe_names_its_categories_once_and_every_step_takes_them(prepared):
     assert fitted.models["logistic"].encoder.method == "target"
     assert fitted.models["rules"].encoder is None
     assert set(recipe.single_feature_ranking(ready)["feature"]) == set(FEATURES.columns)
-    alerts = recipe.alert_examples(fitted.candidate, ready, fitted.thresholds.to_dict(), config, n=4)
+    alerts = explaining.alert_examples(fitted.candidate, ready, fitted.thresholds.to_dict(), config, n=4)
     shown = {part["feature"]: part["value"] for alert in alerts for part in alert["contributions"]}
     assert shown["merchant_id"] is None
     assert shown["country"] in ("DE", "US")

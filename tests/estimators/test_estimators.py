@@ -536,3 +536,50 @@ def test_an_unknown_model_says_that_its_scores_cannot_be_explained(data, tmp_pat
     told = scored.loc[scored["tier"] > "low", "reasons"]
     assert len(told)
     assert all(each == ["Reasons are not available for this kind of model"] for each in told)
+
+
+# -- a classifier named in the config --------------------------------------------------------------------------------
+
+
+def test_a_classifier_named_in_the_config_is_fitted_as_scikit_learn_fits_it(data):
+    X, y = data
+    named = ModelConfig(
+        kind="wrapped", classifier="sklearn.ensemble.HistGradientBoostingClassifier", params={"max_iter": 7}
+    )
+    model = fit_estimator(X, y, model=named, seed=3)
+    theirs = HistGradientBoostingClassifier(max_iter=7, random_state=3).fit(X.to_numpy(float), y)
+    np.testing.assert_allclose(model.score(X), theirs.predict_proba(X.to_numpy(float))[:, 1], rtol=1e-12)
+    assert model.facts["params"]["max_iter"] == 7
+    assert not model.explains
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "wrapped"}, "state both or neither"),
+        ({"classifier": "sklearn.ensemble.ExtraTreesClassifier"}, "state both or neither"),
+        ({"params": {"a": 1}}, "belong to kind = 'wrapped'"),
+        ({"kind": "wrapped", "classifier": "os.system"}, "pattern"),
+        ({"kind": "wrapped", "classifier": "sklearn.os.System()"}, "pattern"),
+    ],
+)
+def test_a_config_that_names_no_classifier_of_scikit_learn_is_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"classifier": "sklearn.ensemble.NoSuchForest"}, "scikit-learn has no sklearn.ensemble.NoSuchForest"),
+        ({"classifier": "sklearn.ensemble.ExtraTreesClassifier", "params": {"tree": 1}}, "does not take them"),
+        ({"classifier": "sklearn.neighbors.KNeighborsClassifier"}, "takes no missing values"),
+        ({"classifier": "sklearn.preprocessing.StandardScaler"}, "predict_proba or decision_function"),
+        ({"classifier": "sklearn.naive_bayes.GaussianNB", "monotone": {"amount": 1}}, "keeps no constraints"),
+    ],
+)
+def test_a_named_classifier_that_cannot_be_used_is_refused_in_a_sentence(data, settings, said):
+    X, y = data
+    X = X.assign(amount=X["amount"].where(np.arange(len(X)) > 3))
+    with pytest.raises(InputError, match=said):
+        fit_estimator(X, y, model=ModelConfig(kind="wrapped", **settings), seed=3)

@@ -155,15 +155,6 @@ def test_calibration_writes_the_error_with_its_interval_above_each_panel():
     assert plots.calibration(risk(), errors=errors.iloc[:1]).axes[1].get_title(loc="left") == "after calibration"
 
 
-def test_cost_curve_draws_savings_and_names_peak_and_budget():
-    table = pd.DataFrame(
-        {"model": ["b"] * 3, "alerts_per_day": [1, 5, 20], "net_saved": [1000.0, 3500.0, -200.0]},
-    )
-    figure = plots.cost_curve(table, 1, LABELS)
-    np.testing.assert_array_equal(line(figure.axes[0]), [[1, 1000], [5, 3500], [20, -200]])
-    assert "largest, 3,500, at 5 cases a day; the budget of 1 saves 1,000" in figure.alt
-
-
 def test_tiers_draw_shares_and_hide_what_could_be_worked_out():
     table = pd.DataFrame(
         {
@@ -199,6 +190,83 @@ def test_importance_draws_the_largest_first_and_sums_the_first_five():
     assert f"4 strongest features make up {plots.share(18 / 21)}" in figure.alt
     named = plots.importance(table, {"b": "short b", "f": "short f"}, top=6).axes[0].get_yticklabels()
     assert [label.get_text() for label in named] == ["short b", "C", "D", "E", "short f", "A"]
+
+
+def test_importance_draws_the_range_over_refits():
+    table = pd.DataFrame(
+        {
+            "feature": ["a", "b"],
+            "mean_abs": [2.0, 1.0],
+            "low": [0.5, 1.0],
+            "high": [2.0, 3.0],
+            "share": 0.5,
+            "meaning": "A",
+        }
+    )
+    figure = plots.importance(table)
+    (lines,) = [found for found in figure.axes[0].collections if len(found.get_segments()) == 2]
+    assert [[tuple(point) for point in segment] for segment in lines.get_segments()] == [
+        [(0.5, 1.0), (2.0, 1.0)],
+        [(1.0, 0.0), (3.0, 0.0)],
+    ]
+    assert "Ranges over refits: 0.50 to 2.00; 1.00 to 3.00" in figure.alt
+    without = plots.importance(table.assign(low=np.nan, high=np.nan))
+    assert not without.axes[0].collections
+    assert "Ranges" not in without.alt
+
+
+def pair_table(rows=100):
+    value = np.repeat(np.arange(5.0), rows // 5)
+    both = [
+        pd.DataFrame({"feature": "x", "partner": "p", "level": level, "value": value, "contribution": slope * value})
+        for level, slope in (("no", 1.0), ("yes", -1.0))
+    ]
+    return pd.concat(both, ignore_index=True)
+
+
+def test_pair_dependence_draws_a_line_for_each_level():
+    figure = plots.pair_dependence(pair_table(), {"x": "the first", "p": "its partner"})
+    lines = {
+        drawn.get_label(): drawn.get_xydata() for drawn in figure.axes[0].lines if drawn.get_label() in ("no", "yes")
+    }
+    np.testing.assert_array_equal(lines["no"], np.c_[np.arange(5), np.arange(5)])
+    np.testing.assert_array_equal(lines["yes"], np.c_[np.arange(5), -np.arange(5.0)])
+    assert "no: from +0.00 at 0 to +4.00 at 4; yes: from +0.00 at 0 to −4.00 at 4" in figure.alt
+    assert "How “the first” moves the score depends on “its partner”" in words(figure).replace("\n", " ")
+    few = plots.pair_dependence(pair_table(rows=45))  # nine payments of each value
+    assert "too few payments" in few.alt
+
+
+def robust_table():
+    return pd.DataFrame(
+        {
+            "scenario": ["as it is", "without place", "amounts ten times as large", "small noise in all numbers"],
+            "metric": "auc_roc",
+            "change": [np.nan, -0.05, -0.2, 0.01],
+            "change_low": [np.nan, -0.1, -0.3, -0.02],
+            "change_high": [np.nan, 0.01, -0.1, 0.03],
+        }
+    )
+
+
+def test_robustness_draws_the_worst_failure_on_top_and_what_is_sure_in_red():
+    figure = plots.robustness(robust_table(), {"auc_roc": "AUC ROC"})
+    ax = figure.axes[0]
+    names = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
+    assert names == ["small noise in all numbers", "without place", "amounts ten times as large"]
+    (points,) = [found for found in ax.collections if len(found.get_offsets()) == 3]
+    np.testing.assert_allclose(points.get_offsets()[:, 0], [1, -5, -20])
+    red, blue = (tuple(matplotlib.colors.to_rgba(colour)) for colour in ("#bf4e00", "#0072b2"))
+    assert [tuple(colour) for colour in points.get_facecolors()] == [blue, blue, red]
+    assert "AUC ROC changes most with amounts ten times as large: by −20.0 points" in figure.alt
+    alone = plots.robustness(robust_table().iloc[:2], {})
+    assert "changes most without place: by −5.0 points" in alone.alt
+
+
+def test_a_compact_waterfall_gathers_the_rest():
+    figure = plots.waterfall(alert(), top=1)
+    bars = sorted(figure.axes[0].patches, key=lambda bar: -bar.get_y())
+    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(-4.0, 4.0), (0.0, 1.5)]
 
 
 def test_dependence_summarises_groups_of_ten_or_more():
@@ -282,6 +350,8 @@ WIDE = [
     lambda frame: plots.hour_by_label(frame),
     lambda frame: plots.amount_by_label(frame),
     lambda frame: plots.waterfall(alert()),
+    lambda frame: plots.pair_dependence(pair_table(), {"x": "a long name of a feature " * 4, "p": "its partner " * 9}),
+    lambda frame: plots.robustness(robust_table()),
 ]
 
 
@@ -435,13 +505,14 @@ NOTHING = [
     (plots.precision_recall, curves().iloc[:0], "Frauds are needed"),
     (plots.daily_precision, daily().iloc[:0], "no test day"),
     (plots.calibration, risk().iloc[:0], "no calibrated risk"),
-    (plots.cost_curve, pd.DataFrame(columns=["model", "alerts_per_day", "net_saved"]), "no cost table"),
     (plots.tiers, pd.DataFrame(columns=["tier", "action", "transactions", "frauds"]), "No payment was assigned"),
     (
         plots.importance,
         pd.DataFrame(columns=["feature", "mean_abs", "share", "meaning"]),
         "not available for this kind",
     ),
+    (plots.pair_dependence, pair_table().iloc[:0], "No two features act together"),
+    (plots.robustness, robust_table().iloc[:1], "No failure of the inputs"),
     (plots.dependence, pd.DataFrame({"feature": ["f"], "value": [1.0], "contribution": [1.0]}), "too few payments"),
     (plots.metric_intervals, pd.DataFrame(columns=["model", "metric", "value", "low", "high"]), "No metric could"),
     (plots.timeline, pd.DataFrame(columns=["part", "start", "end", "transactions", "frauds"]), "no parts with dates"),

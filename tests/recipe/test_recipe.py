@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fraudlab import recipe, training
-from fraudlab.checks import Finding
+from fraudlab import explaining, recipe, training
 from fraudlab.config import RunConfig, SamplingConfig, TuningConfig, Workspace, load_config
 from fraudlab.datasets import ingest
 from fraudlab.features import FeatureSet, value
@@ -226,53 +225,12 @@ def test_single_features_are_ranked_on_training_rows_like_sklearn(one) -> None:
 def test_example_alerts_name_nobody(one) -> None:
     config, prepared, models = one
     thresholds = recipe.thresholds_from_validation(models["xgboost"], prepared, config).to_dict()
-    alerts = recipe.alert_examples(models["xgboost"], prepared, thresholds, config)
+    alerts = explaining.alert_examples(models["xgboost"], prepared, thresholds, config)
     text = str(alerts)
     ids = ["transaction_id", "customer_id", "card_id", "device_id", "ip"]
     known = {value for name in ids for value in prepared.transactions[name].dropna().unique()}
     assert not [value for value in known if value in text]
-    assert recipe.alerts_table(alerts)["case"].tolist() == [1, 2, 3, 4, 5]
-
-
-def test_the_audit_looks_at_nothing_from_the_test_on(one) -> None:
-    config, prepared, _ = one
-    found = recipe.audit_features(prepared, config, rows=2000)
-    assert found["leakage"].result == "passed", found["leakage"].sentence
-    assert found["leakage"].table["column"].tolist() == list(prepared.feature_set.columns)
-    assert [finding.code for finding in found.values()] == ["FL001", "FL002", "FL003", "FL005"]
-    rng = np.random.default_rng(0)
-    late = (prepared.transactions["event_time"] >= prepared.fold.test_start).to_numpy()
-    spoilt = dataclasses.replace(
-        prepared,
-        transactions=prepared.transactions.assign(
-            amount=np.where(late, rng.random(late.size), prepared.transactions["amount"]),
-            is_fraud=prepared.transactions["is_fraud"].mask(late, pd.NA),
-        ),
-        features=prepared.features.mask(pd.Series(late), axis=0),
-    )
-    again = recipe.audit_features(spoilt, config, rows=2000)
-    for name, finding in found.items():
-        pd.testing.assert_frame_equal(finding.table, again[name].table, obj=name)
-    watched = recipe.features_to_watch(found, prepared)
-    assert sorted(watched["feature"]) == sorted(prepared.feature_set.columns)
-    assert watched["label"].notna().all()
-
-
-def test_a_feature_that_sees_the_future_stops_the_run_with_a_sentence(one) -> None:
-    nothing = pd.DataFrame()
-    seen = "1 of 38 features sees the future: amount."
-    found = {
-        "leakage": Finding("FL001", "Features see only the past", "stops the run", "failed", seen, nothing),
-        "stability": Finding("FL003", "Values stay", "informs", "failed", "1 of 38 features changed.", nothing),
-    }
-    with pytest.raises(InputError) as refusal:
-        recipe.check_features(found)
-    assert str(refusal.value) == (
-        "FL001 features see only the past: 1 of 38 features sees the future: amount. Nothing was trained; take them "
-        "out or mend them, `fraudlab features audit` says what each one reads"
-    )
-    found["leakage"] = dataclasses.replace(found["leakage"], result="not applicable")
-    recipe.check_features(found)
+    assert explaining.alerts_table(alerts)["case"].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_membership_compares_what_was_learnt_with_what_was_not(one) -> None:
@@ -301,6 +259,7 @@ def test_a_model_that_learns_by_heart_is_found_out(one) -> None:
         seed=config.seed,
         describe=prepared.feature_set.describe(),
         min_positives=config.split.min_positives,
+        categories=config.features.categories,
         threads=1,
     )
     small = recipe.membership(prepared, one[2]["xgboost"]).set_index("group")["auc"]

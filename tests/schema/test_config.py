@@ -61,6 +61,16 @@ def test_the_digest_follows_meaning_not_place(tmp_path: Path) -> None:
     assert config_digest(load_config(DEMO, seed=8)) != config_digest(here)
 
 
+def test_which_reports_are_made_decides_no_result() -> None:
+    asked = load_config(DEMO, report__languages=["en", "zh"], report__formats=["html", "pdf"])
+    assert config_digest(asked) == config_digest(load_config(DEMO))
+    assert asked.report.languages == ("en", "zh")
+    with pytest.raises(InputError, match=r"key 'report\.languages\.0': input should be 'en' or 'zh'; found 'fr'"):
+        load_config(DEMO, report__languages=["fr"])
+    with pytest.raises(InputError, match=r"key 'report\.languages': tuple should have at least 1 item"):
+        load_config(DEMO, report__languages=[])
+
+
 def test_configs_are_frozen() -> None:
     with pytest.raises(ValueError):
         load_config(DEMO).seed = 8  # type: ignore[misc]

@@ -366,7 +366,7 @@ def test_what_mlflow_keeps_says_what_goes_in_and_out_and_names_no_folder_of_this
         (name, "double") for name in FEATURES
     ]
     assert about.signature.outputs.input_names() == ["score", "risk", "tier", "action", "reasons"]
-    assert [param.name for param in about.signature.params] == ["threshold", "reasons"]
+    assert [param.name for param in about.signature.params] == ["threshold", "reasons", "lang"]
     assert (about.run_id, about.model_id) == (run_id, client.search_logged_models(["1"])[0].model_id)
     needed = (folder / "requirements.txt").read_text().split()
     assert {line.split(">=")[0] for line in needed} >= {"mlflow", "numpy", "pandas"}
@@ -472,6 +472,7 @@ X = pd.read_parquet(sys.argv[1])
 import fraudlab
 out = {"code": fraudlab.__file__, "records": model.predict(X[X.columns[::-1]].assign(other=1)).to_dict("records")}
 out["all reviewed"] = model.predict(X, params={"threshold": 0.0, "reasons": False}).to_dict("records")
+out["chinese"] = model.predict(X, params={"lang": "zh"})["reasons"].tolist()
 for name, bad in {"missing": X.drop(columns="amount"), "text": X.assign(amount="4929123412341234")}.items():
     try:
         model.predict(bad)
@@ -508,6 +509,7 @@ def test_a_moved_champion_loads_in_a_fresh_process_without_pickle_and_without_fr
     expected = expected.assign(tier=expected["tier"].astype("str"), reasons=expected["reasons"].map("; ".join))
     assert out["records"] == expected.to_dict("records")
     assert expected["reasons"].str.len().max() > 0
+    assert out["chinese"] == load_package(packed).score(X, lang="zh")["reasons"].map("；".join).tolist()
     assert {row["tier"] for row in out["all reviewed"]} == {"high"}
     assert {row["reasons"] for row in out["all reviewed"]} == {""}
     assert out["missing"][0] == "InputError"

@@ -285,13 +285,6 @@ def test_progress_is_one_line_and_names_the_best(data):
     assert "\n" not in said[-1]
 
 
-def test_progress_outside_a_terminal_is_the_last_line(capsys):
-    with tuning.progress_line() as say:
-        say("one")
-        say("two")
-    assert capsys.readouterr().out == "two\n"
-
-
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [

@@ -18,6 +18,7 @@ OPENS = {
     "pseudonym": "nothing; makes pseudonyms, and can test a guess",
     "audit": "nothing; seals the audit log",
     "audit-sign": "nothing; signs the audit log's anchors",
+    "report-sign": "nothing; signs reports",
     "backup": "the backups",
     "second-factor": "the secrets of the authenticator apps",
 }
@@ -75,7 +76,8 @@ def keys_list(as_json: JsonOption = False) -> None:
 
 @app.command("rotate")
 def keys_rotate(
-    name: Annotated[str, typer.Argument(help="features, identity or manifest.")], as_json: JsonOption = False
+    name: Annotated[str, typer.Argument(help="features, identity, manifest or report-sign.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Give everything a key opens a new key, then destroy the old one. Killed at any moment, all stays readable.
 

@@ -58,6 +58,7 @@ def reidentify(
         str | None, typer.Option("--transaction", "--alert", help="The transaction that raised the alert.")
     ] = None,
     pseudonym: Annotated[str | None, typer.Option(help="Or the customer's pseudonym.")] = None,
+    case: Annotated[str | None, typer.Option(help="Or the code of a case in the queue.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show who is behind one case, on this terminal only; needs the key `identity` and a code, and is logged first.
@@ -66,20 +67,33 @@ def reidentify(
 
     Example: fraudlab privacy reidentify demo --transaction P00000001 --reason "call back on alert"
     """
+    from fraudlab.datasets.labelling import payments_of_case
     from fraudlab.datasets.reidentify import reidentify as look_up
+    from fraudlab.schema import InputError
 
+    workspace, payments = workspace_of(), []
+    if case is not None:
+        if transaction is not None or pseudonym is not None:
+            raise InputError(
+                "case: name one case, one transaction or one pseudonym; found several; look up one at a time"
+            )
+        payments = payments_of_case(dataset, case, workspace)
+        transaction = payments[0]
     identity = look_up(
         dataset,
         reason=reason,
         code=lambda: typed("Code of the second factor"),
         transaction=transaction,
         pseudonym=pseudonym,
-        workspace=workspace_of(),
+        workspace=workspace,
     )
+    named = case or transaction or pseudonym
     if as_json:
-        print_json({"case": transaction or pseudonym, "identity": identity})
+        print_json({"case": named, "payments": payments, "identity": identity})
         return
-    typer.echo(f"Identity of one customer, for case {transaction or pseudonym}; this look-up is logged\n")
+    typer.echo(f"Identity of one customer, for case {named}; this look-up is logged\n")
+    for number, payment in enumerate(payments, start=1):
+        typer.echo(f"  payment {number:<8}  {payment}")
     for column, values in identity.items():
         typer.echo(f"  {column:<16}  {_printable(', '.join(values))}")
     typer.echo("\nDo not copy it elsewhere. Who looked up whom: fraudlab audit show --action reidentify")

@@ -83,16 +83,10 @@ def _words(text: str) -> list[str]:
 
 def _coarse_columns(manifest: dict[str, Any], allowed: list[str]) -> list[str]:
     """Return the columns somebody may know of a person: those made coarser, the country, and the contract's own."""
-    from fraudlab.schema import BY_NAME, InputError
+    from fraudlab.datasets.quality import personal_columns
+    from fraudlab.schema import InputError
 
-    described = {column["name"]: column for column in manifest["columns"]}
-    found = [
-        name
-        for name in allowed
-        if name == "country"
-        or described[name]["treatment"] == "generalise"
-        or (name not in BY_NAME and described[name]["treatment"] == "keep" and described[name]["type"] != "time")
-    ]
+    found = personal_columns(manifest["columns"], allowed)
     if not found:
         raise InputError(
             "--columns: this purpose sees no coarse column about the person (none generalised, no country, none of "

@@ -47,3 +47,35 @@ def workspace_of(config: Path | None = None) -> Any:
     from fraudlab.config import Workspace
 
     return Workspace.of(config)
+
+
+def changes_of(pairs: list[str] | None) -> dict[str, Any]:
+    """Read `key=value` pairs; a value is TOML (7, true, 2026-01-01, "text"), else text."""
+    import tomllib
+
+    from fraudlab.schema import InputError
+
+    changes: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set: must look like section.key=value; found '{pair}'")
+        try:
+            changes[key.replace(".", "__")] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key.replace(".", "__")] = value
+    return changes
+
+
+def same_data(run: Any) -> None:
+    """Refuse a run whose data are not those of the vault any more: its model may have learnt from the new test."""
+    from fraudlab.privacy.keys import open_keys
+    from fraudlab.privacy.vault import Vault
+    from fraudlab.schema import InputError
+
+    held = Vault(run.workspace.vault, open_keys(run.workspace)).manifest(run.config.dataset.name)
+    if held["digest"] != run.load_json("run")["data_digest"]:
+        raise InputError(
+            f"run {run.folder.name}: the data were ingested anew since; its model may know the payments it would be "
+            "measured on; next: fraudlab retrain"
+        )

@@ -15,7 +15,7 @@ from fraudlab.papers.facts import QUESTIONS, SPLITTING, Facts
 from fraudlab.papers.render import Paper
 from fraudlab.report.blocks import NOT_PROVIDED, Bullets, Prose, Section, Table, capital, count, moment
 from fraudlab.report.blocks import Facts as Terms
-from fraudlab.report.sections import BASES, TREATMENTS
+from fraudlab.report.data import BASES, TREATMENTS
 
 NOBODY = "no model, no named feature set"
 

@@ -7,14 +7,22 @@ until text in them reads on white; the first model is blue and solid, the others
 """
 
 from fraudlab.metrics import SMALLEST_CELL, small_cells
+from fraudlab.plots.awareness import case_of_fraud
 from fraudlab.plots.comparison import OUTCOME_LABELS, RULE_LABELS, comparison, points, threshold_outcomes
 from fraudlab.plots.data import amount_by_label, daily_volume, hour_by_label, label_maturity, timeline
-from fraudlab.plots.explanation import dependence, dependence_bins, importance, waterfall
+from fraudlab.plots.decisions import ACTION_LABELS, WAY_LABELS, actions, ratings, simulation
+from fraudlab.plots.explanation import (
+    dependence,
+    dependence_bins,
+    importance,
+    pair_dependence,
+    robustness,
+    waterfall,
+)
 from fraudlab.plots.kinds import fraud_kinds
 from fraudlab.plots.performance import (
     METRIC_LABELS,
     calibration,
-    cost_curve,
     daily_precision,
     metric_intervals,
     metric_text,
@@ -22,19 +30,23 @@ from fraudlab.plots.performance import (
     roc,
     tiers,
 )
+from fraudlab.plots.rules import rules_backtest, rules_overlap
 from fraudlab.plots.style import Picture, share, value_text
 from fraudlab.plots.unusual import unusual
 
 __all__ = [
+    "ACTION_LABELS",
     "METRIC_LABELS",
     "OUTCOME_LABELS",
     "RULE_LABELS",
     "SMALLEST_CELL",
+    "WAY_LABELS",
     "Picture",
+    "actions",
     "amount_by_label",
     "calibration",
+    "case_of_fraud",
     "comparison",
-    "cost_curve",
     "daily_precision",
     "daily_volume",
     "dependence",
@@ -45,10 +57,16 @@ __all__ = [
     "label_maturity",
     "metric_intervals",
     "metric_text",
+    "pair_dependence",
     "points",
     "precision_recall",
+    "ratings",
+    "robustness",
     "roc",
+    "rules_backtest",
+    "rules_overlap",
     "share",
+    "simulation",
     "small_cells",
     "threshold_outcomes",
     "tiers",

@@ -1,4 +1,4 @@
-"""Pictures of what a model is worth: ranking curves, the daily alert budget, calibrated risk, money, tiers."""
+"""Pictures of what a model is worth: ranking curves, the daily alert budget, calibrated risk, tiers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ from fraudlab.plots.style import (
     drawn,
     line_up,
     name_at_end,
-    number_axis,
     percent_axis,
     picture,
     sentence,
     share,
 )
-from fraudlab.privacy.disclosure import joined_bins, thinned_budgets
+from fraudlab.privacy.disclosure import joined_bins
 from fraudlab.schema import require_columns
 
 
@@ -129,7 +128,7 @@ def daily_precision(daily: pd.DataFrame, labels: Mapping[str, str] | None = None
 
     Parameters
     ----------
-    daily : columns model, day, precision, perfect_precision.
+    daily : columns model, day, precision, perfect_precision; with a column days a row is that many days.
     labels : model name -> what people call it; the first one is the picture's subject.
     """
     require_columns(daily, ["model", "day", "precision", "perfect_precision"], where="daily_precision")
@@ -141,6 +140,7 @@ def daily_precision(daily: pd.DataFrame, labels: Mapping[str, str] | None = None
     first, name_of_first, _ = looks[0]
     mine = daily[daily["model"] == first]
     mean, best = mine["precision"].mean(), mine["perfect_precision"].mean()
+    weekly = "days" in daily and daily["days"].gt(1).any()
     title = (
         f"{name_of_first}: {share(mean)} of the daily cases were compromised; a perfect ranking reaches {share(best)}"
     )
@@ -151,7 +151,7 @@ def daily_precision(daily: pd.DataFrame, labels: Mapping[str, str] | None = None
     for name, label, look in reversed(looks):
         line = daily[daily["model"] == name]
         colour, dash, width = LOOKS[look]
-        mark = MARKS[look] if name == first else None
+        mark = MARKS[look] if name == first or len(line) == 1 else None
         ax.plot(
             line["day"], line["precision"], color=colour, linestyle=dash, linewidth=width, marker=mark, markersize=4
         )
@@ -165,7 +165,8 @@ def daily_precision(daily: pd.DataFrame, labels: Mapping[str, str] | None = None
         f"{label} {share(daily.loc[daily['model'] == name, 'precision'].mean())}" for name, label, _ in looks[1:]
     )
     figure.alt = (
-        f"{title}, over {len(mine)} days; daily values lie between {share(mine['precision'].min())} and "
+        f"{title}, over {len(mine)} {'weeks; weekly' if weekly else 'days; daily'} values lie between "
+        f"{share(mine['precision'].min())} and "
         f"{share(mine['precision'].max())}." + (f" Means of the others: {others}." if others else "")
     )
     return figure
@@ -246,76 +247,6 @@ def _stage_title(stage: str, model: str, errors: pd.DataFrame | None) -> str:
         return f"{stage} calibration"
     value, low, high = row[["value", "low", "high"]].iloc[0]
     return f"{stage} calibration: error {value:.2f} ({low:.2f} to {high:.2f})"
-
-
-@drawn
-def cost_curve(
-    table: pd.DataFrame, alerts_per_day: int | None = None, labels: Mapping[str, str] | None = None
-) -> Picture:
-    """Draw the money saved net of reviews against the number of cases reviewed a day.
-
-    Parameters
-    ----------
-    table : columns model, alerts_per_day, net_saved.
-    alerts_per_day : the budget; marked when given.
-    labels : model name -> what people call it; the first one is the picture's subject.
-
-    Budgets that differ by 1 to 9 frauds are not told apart: of such neighbours one is drawn.
-    """
-    require_columns(table, ["model", "alerts_per_day", "net_saved"], where="cost_curve")
-    if table.empty:
-        return sentence("There is no cost table to draw.")
-    if {"cases", "frauds_caught", "precision"} <= set(table):
-        table = thinned_budgets(table, alerts_per_day)
-    table = table[table["net_saved"].notna()]
-    if table.empty:
-        return sentence("The reviews find fewer than 10 frauds at every budget, so the saving is not drawn.")
-    looks = line_up(table, labels)
-    first, label, _ = looks[0]
-    mine = table[table["model"] == first].sort_values("alerts_per_day")
-    peak = mine.loc[mine["net_saved"].idxmax()]
-    title = f"{label}: the saving is largest, {peak['net_saved']:,.0f}, at {peak['alerts_per_day']:,.0f} cases a day"
-    at_budget = mine.loc[mine["alerts_per_day"] == alerts_per_day, "net_saved"]
-    if len(at_budget):
-        title += f"; the budget of {alerts_per_day:,} saves {at_budget.iloc[0]:,.0f}"
-    figure = picture(3.1, title)
-    ax = figure.subplots()
-    ends = []
-    for name, called, look in reversed(looks):
-        line = table[table["model"] == name].sort_values("alerts_per_day")
-        colour, dash, width = LOOKS[look]
-        ax.plot(
-            line["alerts_per_day"],
-            line["net_saved"],
-            color=colour,
-            linestyle=dash,
-            linewidth=width,
-            marker=MARKS[look],
-            markersize=3.5,
-        )
-        ends.append((line["net_saved"].iloc[-1], called, colour))
-    ax.axhline(0, color="#9aa3ae", linewidth=0.8)
-    if len(at_budget):
-        ax.axvline(alerts_per_day, color=PALE, linewidth=1.2, zorder=1)
-        ax.annotate(
-            f"budget: {alerts_per_day:,}",
-            (alerts_per_day, 0.02),
-            (4, 0),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            color=MUTED,
-        )
-    ax.set_xscale("log")
-    steps = sorted(table["alerts_per_day"].unique())
-    keep = [step for number, step in enumerate(steps) if number == 0 or step >= 1.45 * max(s for s in steps[:number])]
-    ax.xaxis.set_major_locator(FixedLocator(keep))
-    ax.xaxis.set_minor_locator(NullLocator())
-    number_axis(ax.xaxis)
-    number_axis(ax.yaxis)
-    ax.set(xlabel="cases reviewed a day (log scale)", ylabel="saved in the test period,\nnet of reviews")
-    name_at_end(ax, ends)
-    figure.alt = title + "."
-    return figure
 
 
 @drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -93,8 +95,13 @@ class Picture(Figure):
     def svg(self) -> str:
         """Return the picture as SVG text: the same bytes for the same numbers, without links or metadata."""
         target = io.StringIO()
-        with matplotlib.rc_context(_STYLE):
-            self.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
+        with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+            # Text stays text, so the reader's fonts draw what the style's lack: Chinese, for one.
+            warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+            # As savefig does, less a second drawing for a tight frame that nobody asks for.
+            own = self.canvas
+            FigureCanvasSVG(self).print_svg(target, metadata={"Date": None, "Creator": None})
+            self.set_canvas(own)
         text = target.getvalue()
         text = text[text.index("<svg ") :]
         text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
