@@ -87,10 +87,10 @@ bench-explain: setup ## how fast alerts are explained, beside shap's own explain
 review: setup ## the reports in a real browser: no request leaves, no accessibility violation (make extras; needs Chromium)
 	@$(BIN)/python benchmarks/review.py
 
-awareness: setup ## docs/awareness anew: retrain on a larger invented bank, then write the pages (some fifteen minutes)
+awareness: setup ## docs/awareness anew: retrain on a larger invented bank, then write the pages (some ten minutes)
 	@FRAUDLAB_HOME=$(CURDIR)/build/awareness $(BIN)/fraudlab retrain --config configs/demo.toml \
-	  --set dataset.simulate.customers=10000 --set dataset.simulate.merchants=3000 \
-	  --set decision.alerts_per_day=20 --set decision.limit_per_day=4 --set decision.step_up_per_day=80
+	  --set dataset.simulate.customers=6000 --set dataset.simulate.merchants=1900 \
+	  --set decision.alerts_per_day=12 --set decision.limit_per_day=2 --set decision.step_up_per_day=48
 	@FRAUDLAB_HOME=$(CURDIR)/build/awareness $(BIN)/fraudlab awareness --out docs/awareness
 
 bench-privacy: setup ## what protection costs: ingest, load, pseudonyms, encryption, audit log, some minutes

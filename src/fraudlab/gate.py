@@ -105,8 +105,8 @@ def _numbered(findings: Mapping[str, Finding]) -> dict[str, Any]:
     if waived:
         found += f"; waived: {', '.join(waived)}"
     blocking = [code for code, check in CHECKS.items() if check.severity != "informs"]
-    check = f"none of the {len(blocking)} numbered checks that block promotion failed"
-    return _check(check, "none", found, not failed)
+    check = "numbered checks that block promotion"
+    return _check(check, f"none of {len(blocking)} failed", found, not failed)
 
 
 def _difference(value: float, low: float, high: float) -> str:

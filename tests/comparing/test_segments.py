@@ -47,7 +47,7 @@ def test_kinds_beyond_the_commonest_of_training_and_missing_ones_have_names_of_t
     before = pd.DataFrame({"customer_id": ["old"], "event_time": pd.to_datetime(["2026-01-01"], utc=True)})
     found = comparing.segments(test, train, pd.concat([before, test]))
     assert found["merchant_category"].tolist() == [many[0], "others", "others", "missing"]
-    assert found["hour"].tolist() == ["0 to 6 h UTC", "6 to 18 h UTC", "18 to 24 h UTC", "0 to 6 h UTC"]
+    assert found["hour"].tolist() == ["00 to 06 h UTC", "06 to 18 h UTC", "18 to 24 h UTC", "00 to 06 h UTC"]
     assert found["customer"].tolist() == [
         "known longer",
         "known longer",

@@ -99,8 +99,8 @@ def test_a_failed_check_that_blocks_promotion_holds_the_candidate_back(findings,
     rows = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD, findings=numbered(**findings))
     blocking = sum(check.severity != "informs" for check in CHECKS.values())
     assert rows[-1] == {
-        "check": f"none of the {blocking} numbered checks that block promotion failed",
-        "required": "none",
+        "check": "numbered checks that block promotion",
+        "required": f"none of {blocking} failed",
         "found": found,
         "passed": passed,
     }

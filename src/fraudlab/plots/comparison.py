@@ -124,7 +124,7 @@ def _overall(ax: Axes, overall: pd.DataFrame, pairs: list[tuple[str, str]], name
             words.append(f"{METRIC_LABELS[metric]} {points(value)}")
         said.append(f"Against {named[champion]}: {', '.join(words)} points.")
     ax.set_yticks([-place for place in range(len(metrics))], [fit(METRIC_LABELS[m], 1.25) for m in metrics], color=INK)
-    ax.set_ylim(-len(metrics) + 0.5, 0.5 + 0.35 * (len(pairs) > 1) * len(pairs))
+    ax.set_ylim(-len(metrics) + 0.5, 0.5 + 0.5 * (len(pairs) > 1) * len(pairs))  # room for the legend
     ax.xaxis.set_major_locator(MaxNLocator(5))
     _points_axis(ax.xaxis)
     ax.set_title("difference in percentage points; right of 0 is better", color=INK)

@@ -177,7 +177,7 @@ def _quality(e: Evidence) -> list[Any]:
     blocks.append(Table(say("What the loaded columns hold"), head, rows, "lrrrrrl"))
     repeated = e.data_quality.loc[e.data_quality["column"] == "(payments)", "note"]
     if len(repeated):
-        blocks.append(Prose(retold(str(repeated.iloc[0])) + say(".")))
+        blocks.append(Prose(capital(retold(str(repeated.iloc[0]))) + say(".")))
     return blocks
 
 

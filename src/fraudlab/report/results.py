@@ -319,16 +319,16 @@ def _segment_table(by: str, part: pd.DataFrame) -> Table:
         values, first = found.set_index("metric"), found.iloc[0]
         sizes = [HIDDEN if pd.isna(first[name]) else f"{first[name]:,.0f}" for name in ("n", "frauds")]
         rows.append((_segment(str(group)), *sizes, *(_measured(metric, values.loc[metric]) for metric in metrics)))
-    head = (capital(term(by)), say("Payments"), say("Frauds"), *map(metric_label, metrics))
-    caption = say("By {segment}: value and 95 % interval", segment=term(by))
+    head = (capital(term(by.replace("_", " "))), say("Payments"), say("Frauds"), *map(metric_label, metrics))
+    caption = say("By {segment}: value and 95 % interval", segment=term(by.replace("_", " ")))
     hidden = part["note"].astype("str").str.startswith(HIDDEN).any()
     note = say("Not shown: a count from 1 to 9 could be read from it") if hidden else ""
     return Table(caption, head, rows, "l" + "r" * (len(head) - 1), note)
 
 
 def _segment(group: str) -> str:
-    """Return a segment's name in the report's language; names of categories stay as the data has them."""
-    return retold(group)
+    """Return a segment's name in the report's language; names of categories are the data's own."""
+    return retold(group.replace("_", " "))
 
 
 def _measured(metric: str, row: pd.Series) -> str | Cell:
