@@ -35,7 +35,7 @@ def progress_line(title: str, *, after: float = 0.0) -> Iterator[Callable[[str],
             if time.monotonic() - began < after:
                 return
             last = text
-            if "ipykernel" in sys.modules:
+            if _in_notebook():
                 from IPython.display import display
 
                 if shown is None:
@@ -50,5 +50,11 @@ def progress_line(title: str, *, after: float = 0.0) -> Iterator[Callable[[str],
                 shown.update(text)
 
         yield tell
-    if last and "ipykernel" not in sys.modules:
+    if last and not _in_notebook():
         print(last)
+
+
+def _in_notebook() -> bool:
+    """Say whether a notebook's kernel runs this, which shows text that replaces itself."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None

@@ -298,7 +298,9 @@ def _put_into_queue(run: Run) -> dict[str, Any]:
 
 def _project(config_path: Path, workspace: Workspace) -> Path:
     """Return the folder whose notebooks and code make the run: the config's project, the workspace, the checkout."""
-    for folder in (project_root(config_path), workspace.root, Path(__file__).resolve().parents[2]):
+    # A run's own folder, whose config a resumed run takes, holds notebooks too: executed ones.
+    beside = () if config_path.is_relative_to(workspace.runs) else (project_root(config_path),)
+    for folder in (*beside, workspace.root, Path(__file__).resolve().parents[2]):
         if (folder / "notebooks" / f"{STEPS[0][0]}.ipynb").is_file():
             return folder
     raise InputError(

@@ -104,6 +104,7 @@ def test_ten_times_the_rows_are_the_same_payments_of_others_or_later(payments):
     assert one.compute(wider).to_numpy().sum() == 10 * one.compute(few).to_numpy().sum()
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_its_figures(tmp_path, monkeypatch):
     out = tmp_path / "features.json"
     monkeypatch.setattr(sys, "argv", ["features.py", "--quick", "--rows", "3000", "--only", "book", "--out", str(out)])

@@ -137,6 +137,7 @@ def test_a_declared_model_is_its_settings_and_each_look_is_noted(payments, featu
     assert protocol.looked(workspace, folds)[-1].startswith("These test days were looked at once")
 
 
+@pytest.mark.slow
 def test_every_step_of_the_ablation_runs_and_is_held_against_an_earlier_one(payments, features, monkeypatch):
     monkeypatch.setattr(ablation, "PLAIN", SMALL)
     recipe = protocol.Declared(

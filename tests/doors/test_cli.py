@@ -92,7 +92,7 @@ TABLES = {
 @pytest.mark.parametrize(
     ("door", "case"),
     # One case shows that retrain refuses as ingest does; each costs a kernel's start.
-    [*(("ingest", case) for case in TABLES), ("retrain", "duplicates")],
+    [*(("ingest", case) for case in TABLES), pytest.param("retrain", "duplicates", marks=pytest.mark.slow)],
 )
 def test_a_bad_table_is_refused_at_either_door_with_nothing_written(door: str, case: str, tmp_path: Path) -> None:
     changes, sentence = TABLES[case]

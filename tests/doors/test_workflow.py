@@ -155,6 +155,7 @@ def test_report_notebooks_and_index_lie_beside_each_other_sealed(finished: tuple
     assert read_evidence(found.folder / "evidence").digest == read_evidence(run.evidence).digest
 
 
+@pytest.mark.slow
 def test_another_language_is_reported_without_training_again(
     finished: tuple[workflow.Run, list[dict]], tmp_path: Path
 ) -> None:
@@ -421,6 +422,7 @@ def test_a_moved_project_keeps_its_champion(finished: tuple[workflow.Run, list[d
         os.rename(hidden, run.workspace.root)
 
 
+@pytest.mark.slow
 def test_too_few_frauds_are_refused_and_nothing_is_left(finished: tuple[workflow.Run, list[dict]]) -> None:
     run, _ = finished
     before = sorted(path.name for path in run.workspace.runs.iterdir())

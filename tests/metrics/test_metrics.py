@@ -482,6 +482,7 @@ def test_day_replicates_equal_copied_days():
         np.testing.assert_allclose(table.loc[metric, ["low", "high"]].astype(float), expected)
 
 
+@pytest.mark.slow
 def test_entity_intervals_cover_where_row_intervals_do_not():
     """Twelve rows an entity share most of their noise; the true area is known for normal scores."""
     truth = stats.norm.cdf(1.0 / np.sqrt(2))

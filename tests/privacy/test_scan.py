@@ -109,6 +109,7 @@ def test_bad_questions_are_refused(tmp_path: Path) -> None:
         find_planted([tmp_path / "rnus"], NEEDLES)
 
 
+@pytest.mark.slow
 def test_many_needles_in_much_data_are_quick(tmp_path: Path) -> None:
     dice = np.random.default_rng(0)
     needles = [f"customer-{i}@mail.example.com" for i in range(5000)] + [

@@ -50,7 +50,9 @@ def test_a_notebook_shows_plain_text_that_is_replaced(monkeypatch, capsys):
         shown.append(data["text/plain"])
         return Handle()
 
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    python = types.ModuleType("IPython")
+    python.get_ipython = lambda: types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", python)
     fake = types.ModuleType("IPython.display")
     fake.display = display
     monkeypatch.setitem(sys.modules, "IPython.display", fake)

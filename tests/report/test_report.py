@@ -185,6 +185,7 @@ def test_colours_of_the_page_and_of_picture_texts_reach_contrast_aa(html):
         assert contrast(colour, "#ffffff") >= 4.5
 
 
+@pytest.mark.slow
 def test_it_is_small_and_the_same_every_time(run, html, tmp_path):
     assert len(html.encode()) < 2_000_000
     again = build_report(run, tmp_path / "sub" / "again.html")
