@@ -19,12 +19,12 @@ IMAGES = Path(__file__).parent / "images"
 def main(run: Path) -> None:
     """Write docs/images/*.png from a run's evidence."""
     evidence = run / "evidence"
-    tables = {name: pd.read_csv(evidence / f"{name}.csv") for name in ("daily", "calibration")}
+    tables = {name: pd.read_csv(evidence / f"{name}.csv") for name in ("simulation", "calibration")}
     labels = {row["name"]: row["label"] for row in json.loads((evidence / "models.json").read_text())}
     alert = json.loads((evidence / "alerts.json").read_text())[0]
     words = pd.read_csv(evidence / "features.csv").set_index("column")
     pictures = {
-        "daily_precision": plots.daily_precision(tables["daily"], labels),
+        "simulation": plots.simulation(tables["simulation"], labels, budget=5),
         "calibration": plots.calibration(tables["calibration"], labels),
         "waterfall": plots.waterfall(alert, words["label"].to_dict(), words["kind"].to_dict()),
     }

@@ -374,7 +374,8 @@ def _correlation(ranks: np.ndarray, least: int = 100) -> np.ndarray:
     """Return Pearson's correlation of columns over the rows where both are known; 0 where that cannot be said."""
     there = ~np.isnan(ranks)
     known = there.astype("float64")
-    filled = np.where(there, ranks - np.nanmean(np.where(there, ranks, np.nan), axis=0) if len(ranks) else ranks, 0.0)
+    middle = np.where(there, ranks, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1.0)  # a column without values: 0
+    filled = np.where(there, ranks - middle, 0.0)
     n = known.T @ known
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (filled.T @ known) / n
