@@ -50,7 +50,7 @@ run: setup ## simulate, ingest, explore, train, evaluate, explain, register, rep
 test: setup ## run the tests (the same as CI; a few minutes)
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
-	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 3 --dist loadfile
 
 test-long: setup ## run the slow, full-size tests too
 	@$(BIN)/python -m pytest

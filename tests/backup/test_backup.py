@@ -805,6 +805,7 @@ def test_without_restic_or_its_password_a_sentence_says_what_to_do(
         Repository("repo", restic / "password")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed here")
 def test_the_real_restic_brings_back_what_it_took(workspace: Workspace, tmp_path: Path) -> None:
     password = tmp_path / "password"

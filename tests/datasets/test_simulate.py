@@ -335,6 +335,7 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed):
         simulate(SMALL, seed)
 
 
+@pytest.mark.slow
 def test_a_million_payments_take_well_under_thirty_seconds():
     began = time.process_time()
     large = simulate(SimulateConfig(customers=8000, merchants=2000, days=180), seed=5)

@@ -342,6 +342,7 @@ def test_two_processes_may_drop_the_same_stale_code(tmp_path, monkeypatch):
     assert not index.exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path):
     """The reason for all this: numba itself would go on with the old code."""
     import subprocess

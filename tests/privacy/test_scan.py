@@ -89,6 +89,7 @@ def test_hits_on_the_edges_of_a_block_count_once(tmp_path: Path) -> None:
     assert kinds(path) == {}, "a digit before the block's edge belongs to the number"
 
 
+@pytest.mark.slow
 def test_counts_agree_with_a_plain_search(tmp_path: Path) -> None:
     dice = np.random.default_rng(5)
     needles = {"".join(dice.choice(list("abc"), int(n))) for n in dice.integers(6, 10, 300)}

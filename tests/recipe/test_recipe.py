@@ -83,6 +83,7 @@ def test_one_call_does_what_the_steps_do_by_hand(one) -> None:
     assert recipe.training_headline(fitted).startswith("xgboost learnt from ")
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_bits_on_one_thread_and_equal_metrics_on_two(one) -> None:
     config, prepared, models = one
     drawn = config.model.model_copy(update={"subsample": 0.7, "colsample_bytree": 0.5, "members": 2})
@@ -97,6 +98,7 @@ def test_the_same_recipe_gives_the_same_bits_on_one_thread_and_equal_metrics_on_
     assert (first.candidate.score(prepared.features) != models["xgboost"].score(prepared.features)).any()
 
 
+@pytest.mark.slow
 def test_a_search_replaces_the_stated_settings_and_leaves_its_tables(one, tmp_path: Path) -> None:
     config, prepared, _ = one
     tuned = config.model_copy(

@@ -193,11 +193,15 @@ def test_it_is_small_and_the_same_every_time(run, html, tmp_path):
     assert [path.name for path in again.parent.iterdir()] == ["again.html"]
 
 
-def test_hostile_text_in_the_evidence_is_shown_not_run(copy, tmp_path, run):
+def test_hostile_text_in_the_evidence_is_shown_not_run(copy, tmp_path):
+    for path in copy.glob("*.csv"):  # without their pictures the page is quickly made
+        if path.stem not in ("features", "metrics"):
+            path.unlink()
     edit(copy, "run", title="<script>alert(1)</script>", owner='"><img src=x onerror=alert(1)>')
     page = Page(build_report(copy.parent, tmp_path / "r.html").read_text(encoding="utf-8"))
     assert not page.all("script")
-    assert len(page.all("img")) == pictures(run)
+    assert all(attrs["src"].startswith("data:") for _, attrs in page.all("img"))
+    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
     assert "<script>alert(1)</script>" in page.text["purpose"]
 
 

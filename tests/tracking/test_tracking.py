@@ -138,6 +138,7 @@ tracking.finish_run(client, run_id, "FINISHED")
 """
 
 
+@pytest.mark.slow
 def test_three_processes_at_once_make_one_database_in_silence_and_a_kill_is_noticed(tmp_path):
     workspace = Workspace(tmp_path / "my project #1 ü")
     processes = [python(START, str(workspace.root), name) for name in ("first", "second", "killed")]
