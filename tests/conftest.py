@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 # One thread for small fits: spinning OpenMP threads cost far more than they bring here. Set before any import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -56,3 +57,31 @@ def make_transactions(
 @pytest.fixture(scope="session")
 def transactions() -> pd.DataFrame:
     return make_transactions()
+
+
+@pytest.fixture(scope="session")
+def sixty_days() -> Callable[..., tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
+    """Return a function of (rng, rows, often): payments of 600 customers, who made them, which are fraud.
+
+    One customer in twenty is defrauded again and again, a share `often` of the payments; the others rarely. Frauds are
+    larger, and every label is known after a day.
+    """
+
+    def made(rng: np.random.Generator, rows: int, often: float) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+        who = rng.integers(0, 600, rows)
+        fraud = rng.random(rows) < np.where(who % 20 == 0, often, 0.03)
+        seconds = pd.to_timedelta(np.sort(rng.integers(0, 60 * 86_400, rows)), unit="s")
+        when = pd.Timestamp("2026-01-01", tz="UTC") + seconds
+        payments = pd.DataFrame(
+            {
+                "transaction_id": [f"t{i:05d}" for i in range(rows)],
+                "event_time": when,
+                "customer_id": [f"customer-{i:03d}" for i in who],
+                "amount": np.round(rng.lognormal(3 + fraud, 0.8), 2),
+                "is_fraud": pd.array(fraud, dtype="boolean"),
+                "label_time": when + pd.Timedelta(days=1),
+            }
+        )
+        return payments, who, fraud
+
+    return made

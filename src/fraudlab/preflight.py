@@ -8,7 +8,6 @@ Nothing is written: a registry or keys that are not there yet are made by the re
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import RunConfig, Workspace
+from fraudlab.run_states import read_state, state_files
+from fraudlab.runs import project_lock
 from fraudlab.schema import FraudlabError
 
 LEAST_DISK = 500e6
@@ -123,7 +124,7 @@ def _labels(config: RunConfig, workspace: Workspace) -> tuple[bool | None, str]:
 def _disk(config: RunConfig, workspace: Workspace) -> tuple[bool, str]:
     folder = next(path for path in (workspace.root, *workspace.root.parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
-    taken = [_size(path.parent) for path in workspace.runs.glob(f"{config.name}-*/state.json")]
+    taken = [_size(path.parent) for path in state_files(workspace, config.name)]
     needed = max(LEAST_DISK, 3 * max(taken, default=0.0))
     said = f"{free / 1e9:,.1f} GB free, {needed / 1e9:,.1f} GB wanted"
     return free >= needed, said if free >= needed else f"{said}; make room: `fraudlab runs` lists what is kept"
@@ -134,8 +135,6 @@ def _size(folder: Any) -> float:
 
 
 def _lock(workspace: Workspace) -> tuple[bool, str]:
-    from fraudlab.runs import project_lock
-
     if not workspace.runs.is_dir():
         return True, "no run yet"
     with project_lock(workspace):
@@ -178,11 +177,7 @@ def plan(config: RunConfig, workspace: Workspace, steps: list[tuple[str, str]]) 
     A row per step: step, title, seconds (NaN: no run to tell from), runs (finished runs told from).
     """
     seconds: dict[str, list[float]] = {name: [] for name, _ in steps}
-    for path in workspace.runs.glob(f"{config.name}-*/state.json"):
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            continue  # a killed run's file says nothing
+    for state in map(read_state, state_files(workspace, config.name)):
         for step in state.get("steps", []) if state.get("status") == "done" else []:
             if step["step"] in seconds:
                 seconds[step["step"]].append(float(step["seconds"]))

@@ -37,7 +37,8 @@ from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.disclosure import protected, protected_facts
 from fraudlab.recipe import Prepared
 from fraudlab.ruling import VERSION_LOG
-from fraudlab.schema import FraudlabError, InputError, did_you_mean, require_columns
+from fraudlab.run_states import read_state, state_files
+from fraudlab.schema import FraudlabError, InputError, did_you_mean
 from fraudlab.training import FittedModel
 
 EVIDENCE_VERSIONS = (
@@ -263,11 +264,7 @@ class Run:
             return None
         try:
             package = serving.load_package(champion["package"], digest=champion["digest"])
-            features = FeatureSet.from_dict(package.facts["feature_set"]).compute(prepared.transactions)
-            # Categories are read from the payments themselves; the model turns them into numbers.
-            names = package.model.encoder.columns if package.model.encoder else ()
-            require_columns(prepared.transactions, names, where="the champion's categories")
-            features = features.assign(**{name: prepared.transactions[name].to_numpy() for name in names})
+            features = package.features_of(prepared.transactions)
             scored = package.score(features.iloc[prepared.fold.test].reset_index(drop=True), reasons=False)
         except FraudlabError as error:
             return Incumbent(champion["version"], None, None, str(error))
@@ -358,12 +355,18 @@ class Run:
         Raises
         ------
         InputError : another version became champion since the decision.
+        FraudlabError : a customer it has learnt from was erased since the decision; it stays challenger.
         """
         decision = self.load_json("decision")
         version = decision["challenger_version"]
         champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
         if decision["decision"] != "promoted" or (champion and champion["version"] == version):
             return
+        if erased := _erased_meanwhile(tracking.mark_retrain_due(self.workspace), self.config.name, version):
+            raise FraudlabError(
+                f"promotion: version {version} has learnt from {erased[0]['found']} customers who were erased since it "
+                "was decided, so the champion stays; start anew: fraudlab retrain --config FILE --fresh"
+            )
         production.promote(
             self.workspace,
             self.config.name,
@@ -511,8 +514,7 @@ def finished_run(workspace: Workspace, name: str = "", *, config: str = "") -> R
     ------
     InputError : there is none, or it is not finished.
     """
-    states = sorted(workspace.runs.glob("*/state.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    done = [path.parent for path in states if json.loads(path.read_text(encoding="utf-8")).get("status") == "done"]
+    done = [path.parent for path in state_files(workspace) if read_state(path).get("status") == "done"]
     if not done:
         raise InputError("run: no run is finished yet; next: fraudlab retrain --config configs/demo.toml")
     if config and not name:

@@ -24,10 +24,11 @@ from fraudlab import explain
 from fraudlab import reasons as reasons_of
 from fraudlab.config import digest_of
 from fraudlab.decisions import TIERS, Thresholds, actions_for, assign_tiers
+from fraudlab.features import FeatureSet
 from fraudlab.features.words import check_language
 from fraudlab.model_files import load_model, save_model
 from fraudlab.models import FittedModel
-from fraudlab.schema import InputError
+from fraudlab.schema import InputError, require_columns
 
 FORMAT = 1
 ABOUT = "package.json"
@@ -58,6 +59,27 @@ class Package:
     def features(self) -> tuple[str, ...]:
         """The columns a caller must bring."""
         return self.model.inputs
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """The set that its features are computed by."""
+        return FeatureSet.from_dict(self.facts["feature_set"])
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The columns of transactions that the model reads as they are; it turns them into numbers itself."""
+        return self.model.encoder.columns if self.model.encoder else ()
+
+    def features_of(self, transactions: pd.DataFrame) -> pd.DataFrame:
+        """Compute from canonical transactions, in the total order, what `score` takes: a row for each, with its index.
+
+        Raises
+        ------
+        InputError : a column is missing that the features or the categories are made from.
+        """
+        features = self.feature_set.compute(transactions)
+        require_columns(transactions, self.categories, where="the model's categories")
+        return features.assign(**{name: transactions[name].to_numpy() for name in self.categories})
 
     def score(
         self, X: pd.DataFrame, *, reasons: bool = True, threshold: float | None = None, lang: str = "en"

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import RunConfig, Workspace, config_digest, digest_of, load_config, project_root
+from fraudlab.run_states import read_state, state_files
 from fraudlab.runs import BusyError, Run, begin, code_digest, project_lock, write_whole
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
 
@@ -167,14 +168,17 @@ def _deliver(
 ) -> None:
     from fraudlab import notify
 
-    for problem in notify.deliver(config.notify, message, workspace.reports):
+    try:
+        problems = notify.deliver(config.notify, message, workspace.reports)
+    except OSError as error:  # a full disk, most likely what the message is about
+        problems = [f"not written: {error.strerror}"]
+    for problem in problems:
         progress({"step": "message", "status": "not sent", "problem": problem})
 
 
 def _where(config: RunConfig, workspace: Workspace) -> str:
     """Say which step of the newest unfinished run of a config broke off."""
-    states = sorted(workspace.runs.glob(f"{config.name}-*/state.json"), key=lambda path: path.stat().st_mtime)
-    state = _state(states[-1]) if states else {}
+    state = next(map(read_state, state_files(workspace, config.name)), {})
     if state.get("status") not in ("failed", "running"):
         return "the start"
     done = {step["step"] for step in state.get("steps", [])}
@@ -222,7 +226,7 @@ def _retrain(
             return run, True
         if resume:
             _refuse_to_resume(run, resume)
-        elif _read_state(run).get("status") == "done":
+        elif read_state(run.folder / "state.json").get("status") == "done":
             os.rename(run.folder, aside)
         try:
             if not resume:
@@ -248,7 +252,7 @@ def _refuse_to_resume(run: Run, name: str) -> None:
     from fraudlab.privacy.keys import open_keys
     from fraudlab.privacy.vault import Vault
 
-    state = _state(run.workspace.runs / name / "state.json")
+    state = read_state(run.workspace.runs / name / "state.json")
     again = "start anew: fraudlab retrain --config FILE"
     if not state.get("steps"):
         raise InputError(f"resume: run '{name}' has no finished step to go on from; {again}")
@@ -310,7 +314,9 @@ def _project(config_path: Path, workspace: Workspace) -> Path:
 
 def _can_be_reused(run: Run) -> bool:
     """Say whether a finished run's results are all still there: its report, its model version, its data."""
-    if _read_state(run).get("status") != "done" or not any(run.report_file(lang).is_file() for lang in ("en", "zh")):
+    if read_state(run.folder / "state.json").get("status") != "done":
+        return False
+    if not any(run.report_file(lang).is_file() for lang in ("en", "zh")):
         return False
     if not (run.workspace.mlruns / "mlflow.db").is_file():
         return False
@@ -380,7 +386,7 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
     client = tracking.open_store(run.workspace)
     tracking.reap_stale_runs(client)
     steps = [*STEPS, REPORT_STEP]
-    done: list[dict[str, Any]] = _read_state(run).get("steps", [])
+    done: list[dict[str, Any]] = read_state(run.folder / "state.json").get("steps", [])
     known = {step["step"] for step in done}
     tracked, status = run.load_json("run").get("mlflow_run_id"), "FAILED"
     if tracked is not None:  # a launcher before this one was cut off
@@ -488,16 +494,6 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _read_state(run: Run) -> dict[str, Any]:
-    return _state(run.folder / "state.json")
-
-
-def _state(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {}
-
-
 def _write_state(run: Run, status: str, steps: list[dict[str, Any]]) -> None:
     write_whole(run.folder / "state.json", json.dumps({"status": status, "steps": steps}, indent=2) + "\n")
 
@@ -513,7 +509,7 @@ def runs_table(workspace: Workspace) -> pd.DataFrame:
     except BusyError:
         alive = True
     rows = []
-    for path in sorted(workspace.runs.glob("*/state.json"), key=lambda p: p.stat().st_mtime, reverse=True):
+    for path in state_files(workspace):
         state = {"status": "damaged", "steps": []}
         with contextlib.suppress(ValueError):
             state = json.loads(path.read_text(encoding="utf-8"))

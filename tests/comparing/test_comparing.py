@@ -27,24 +27,12 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def one() -> tuple[RunConfig, recipe.Prepared, dict[str, training.FittedModel], pd.DataFrame]:
+def one(sixty_days) -> tuple[RunConfig, recipe.Prepared, dict[str, training.FittedModel], pd.DataFrame]:
     """Sixty days of 600 customers whose frauds are larger and at night; two features that see it through noise."""
     rng = np.random.default_rng(0)
     rows, config = 20_000, load_config(ROOT / "configs" / "demo.toml", **CHANGES)
-    who = rng.integers(0, 600, rows)
-    fraud = rng.random(rows) < np.where(who % 20 == 0, 0.2, 0.03)
-    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.sort(rng.integers(0, 60 * 86_400, rows)), unit="s")
-    transactions = pd.DataFrame(
-        {
-            "transaction_id": [f"t{i:05d}" for i in range(rows)],
-            "event_time": when,
-            "customer_id": [f"customer-{i:03d}" for i in who],
-            "amount": np.round(rng.lognormal(3 + fraud, 0.8), 2),
-            "age_band": np.array(["20-29", "30-39", "40-49"], dtype=object)[who % 3],
-            "is_fraud": pd.array(fraud, dtype="boolean"),
-            "label_time": when + pd.Timedelta(days=1),
-        }
-    )
+    transactions, who, fraud = sixty_days(rng, rows, 0.2)
+    transactions["age_band"] = np.array(["20-29", "30-39", "40-49"], dtype=object)[who % 3]
     features = pd.DataFrame(
         {"size": np.log(transactions["amount"]) + rng.normal(0, 1, rows), "night": 1.5 * fraud + rng.normal(0, 1, rows)}
     )

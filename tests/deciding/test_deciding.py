@@ -48,23 +48,11 @@ why = "large payments are looked at"
 
 
 @pytest.fixture(scope="module")
-def one() -> tuple[RunConfig, recipe.Prepared, dict[str, training.FittedModel], pd.DataFrame]:
+def one(sixty_days) -> tuple[RunConfig, recipe.Prepared, dict[str, training.FittedModel], pd.DataFrame]:
     """Sixty days of 600 customers, some of them defrauded again and again; two features see it through noise."""
     rng = np.random.default_rng(0)
     rows, config = 20_000, load_config(ROOT / "configs" / "demo.toml", **CHANGES)
-    who = rng.integers(0, 600, rows)
-    fraud = rng.random(rows) < np.where(who % 20 == 0, 0.2, 0.03)
-    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.sort(rng.integers(0, 60 * 86_400, rows)), unit="s")
-    transactions = pd.DataFrame(
-        {
-            "transaction_id": [f"t{i:05d}" for i in range(rows)],
-            "event_time": when,
-            "customer_id": [f"customer-{i:03d}" for i in who],
-            "amount": np.round(rng.lognormal(3 + fraud, 0.8), 2),
-            "is_fraud": pd.array(fraud, dtype="boolean"),
-            "label_time": when + pd.Timedelta(days=1),
-        }
-    )
+    transactions, _, fraud = sixty_days(rng, rows, 0.2)
     features = pd.DataFrame(
         {"size": np.log(transactions["amount"]) + rng.normal(0, 1, rows), "night": 1.5 * fraud + rng.normal(0, 1, rows)}
     )

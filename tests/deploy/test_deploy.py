@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from fraudlab.cli import app
 
+KUBERNETES = "1.37"
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
@@ -66,8 +67,11 @@ def test_systemd_reads_its_units(tmp_path):
 def test_kubernetes_reads_its_objects():
     documents = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "cronjob.yaml").read_text()))
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    assert [document["kind"] for document in documents] == ["CronJob", "PersistentVolumeClaim"]
     for document in documents:
-        validate.validate(document, "1.31", strict=True)
+        validate.validate(document, KUBERNETES, strict=True)
+        with pytest.raises(validate.ValidationError):
+            validate.validate(document | {"spec": {"nosuch": 1}}, KUBERNETES, strict=True)
 
 
 def test_the_pod_has_no_rights_and_knows_the_exit_codes():

@@ -19,7 +19,7 @@ from fraudlab.config import Workspace
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.report.sealing import open_signer
 from fraudlab.schema import InputError
-from fraudlab.tracking_versions import Version
+from fraudlab.tracking_registry import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 write_evidence = runpy.run_path(str(ROOT / "tests" / "report" / "evidence_sample.py"))["write_evidence"]
@@ -129,7 +129,7 @@ def test_what_cannot_be_made_is_refused_in_one_sentence(workspace: Workspace, tm
 
 def found(monkeypatch: pytest.MonkeyPatch, version: Version) -> None:
     monkeypatch.setattr("fraudlab.tracking.open_store", lambda workspace: None)
-    monkeypatch.setattr("fraudlab.tracking_versions.find_version", lambda client, wanted: version)
+    monkeypatch.setattr("fraudlab.tracking_registry.find_version", lambda client, wanted: version)
     monkeypatch.setattr("fraudlab.report.index._versions", lambda workspace: [])
 
 

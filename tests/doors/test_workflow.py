@@ -20,8 +20,9 @@ from fraudlab.features import FeatureSet
 from fraudlab.privacy.scan import find_planted
 from fraudlab.report import read_evidence
 from fraudlab.report.sealing import examine, known_keys
+from fraudlab.run_states import read_state
 from fraudlab.schema import FraudlabError, InputError
-from fraudlab.tracking_versions import find_version
+from fraudlab.tracking_registry import find_version
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "configs" / "demo.toml"
@@ -291,7 +292,26 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_the_alias_moves_last(
     message = json.loads((run.workspace.reports / "demo.message.json").read_text())
     assert (message["status"], message["run"]) == ("promoted", name)
     assert run.report.is_file()
-    assert workflow._read_state(run)["status"] == "done"
+    assert read_state(run.folder / "state.json")["status"] == "done"
+
+
+def test_a_model_that_learnt_from_somebody_erased_since_the_decision_is_not_promoted(
+    finished: tuple[workflow.Run, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "copy")
+    decision = run.load_json("decision") | {"decision": "promoted", "champion_before": None}
+    run.save_json("decision", decision)
+    cut_off(run, after=7)
+    version = decision["challenger_version"]
+    due = [{"name": "demo", "version": version, "customers": 2, "corrected": 0, "reason": "2 erased"}]
+    monkeypatch.setattr(tracking, "mark_retrain_due", lambda _: due)
+    with pytest.raises(FraudlabError, match="has learnt from 2 customers who were erased since it was decided"):
+        run.carry_out()
+    client = tracking.open_store(run.workspace)
+    assert tracking.champion(client, "demo") is None
+    due[0]["version"] = "999"
+    run.carry_out()
+    assert tracking.champion(client, "demo")["version"] == version
 
 
 def test_what_cannot_be_gone_on_with_is_refused(

@@ -54,23 +54,11 @@ BOOK = read_rules(
 
 
 @pytest.fixture(scope="module")
-def one() -> tuple[RunConfig, recipe.Prepared, pd.DataFrame]:
+def one(sixty_days) -> tuple[RunConfig, recipe.Prepared, pd.DataFrame]:
     """Sixty days of 600 customers whose frauds are larger and at night, and scores that see it through noise."""
     rng = np.random.default_rng(0)
     rows, config = 12_000, load_config(ROOT / "configs" / "demo.toml", **CHANGES)
-    who = rng.integers(0, 600, rows)
-    fraud = rng.random(rows) < np.where(who % 20 == 0, 0.25, 0.03)
-    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.sort(rng.integers(0, 60 * 86_400, rows)), unit="s")
-    transactions = pd.DataFrame(
-        {
-            "transaction_id": [f"t{i:05d}" for i in range(rows)],
-            "event_time": when,
-            "customer_id": [f"customer-{i:03d}" for i in who],
-            "amount": np.round(rng.lognormal(3 + fraud, 0.8), 2),
-            "is_fraud": pd.array(fraud, dtype="boolean"),
-            "label_time": when + pd.Timedelta(days=1),
-        }
-    )
+    transactions, _, fraud = sixty_days(rng, rows, 0.25)
     size = np.log(transactions["amount"]).mask(rng.random(rows) < 0.01)
     features = pd.DataFrame({"size": size, "night": 1.5 * fraud + rng.normal(0, 1, rows)}, dtype="float32")
     split = config.split.model_copy(update={"exclude_known_compromised": False})

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from fraudlab import tracking
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.schema import InputError
-from fraudlab.tracking_versions import find_version
+from fraudlab.tracking_registry import find_version
 
 CONFIG = RunConfig.model_validate(
     {"name": "demo", "dataset": {"name": "demo", "source": "simulate", "contract": "contracts/demo.toml"}}

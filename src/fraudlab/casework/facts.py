@@ -24,7 +24,6 @@ from fraudlab.datasets import load_transactions
 from fraudlab.datasets.companions import INVESTIGATION
 from fraudlab.datasets.labelling import cases_of
 from fraudlab.datasets.reviewed import outcomes_of
-from fraudlab.features import FeatureSet
 from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.shortcodes import demand_code
 from fraudlab.privacy.vault import Vault
@@ -306,14 +305,14 @@ def _explained(
         )
     payment = transactions.iloc[place[0]]
     before = transactions.iloc[: place[0]]
-    features = FeatureSet.from_dict(package.facts["feature_set"])
+    features = package.feature_set
     genuine = (
         transactions.loc[~transactions["is_fraud"].fillna(True).astype(bool), "amount"]
         if "is_fraud" in transactions
         else ()
     )
     mine = before[before["customer_id"] == payment["customer_id"]]
-    names = package.model.encoder.columns if package.model.encoder else ()
+    names = package.categories
     options = counterfactuals.offered(dict(payment), mine, genuine, reads=[*features.requires, *names])
     compute = counterfactuals.recomputed(features, before, dict(payment), options, categories=names)
     row = compute([dict(payment)])

@@ -17,12 +17,11 @@ from fraudlab.datasets.companions import CASES, INVESTIGATION, append
 from fraudlab.datasets.labelling import cases_of
 from fraudlab.datasets.load import allowed_columns
 from fraudlab.datasets.reviewed import outcomes_of
-from fraudlab.features import FeatureSet
 from fraudlab.privacy.keys import Keys, open_keys
 from fraudlab.privacy.shortcodes import short_code
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError, utc
-from fraudlab.tracking_versions import find_version
+from fraudlab.tracking_registry import find_version
 
 SCORING = "fraud-detection"
 """The purpose that payments are scored for, where the contract states it; else they are for "case-investigation"."""
@@ -83,7 +82,7 @@ def list_cases(
     moment = _moment(moment, manifest, transactions)
     start = (moment - pd.Timedelta(days=DAYS)).floor("D") if since is None else since
     progress(f"computing {len(package.features)} features")
-    features = features_of(package, transactions)
+    features = package.features_of(transactions)
     recent = np.flatnonzero(transactions["event_time"] >= start)
     progress(f"scoring {len(recent):,} payments")
     rows = features.iloc[recent].reset_index(drop=True)
@@ -327,17 +326,8 @@ def load_for_scoring(
 
 def needed_columns(package: serving.Package) -> list[str]:
     """Return the columns of transactions that a model's features and categories are made from, and those of a case."""
-    features = FeatureSet.from_dict(package.facts["feature_set"])
-    names = package.model.encoder.columns if package.model.encoder else ()
     case = ("transaction_id", "event_time", "customer_id", "amount")
-    return list(dict.fromkeys([*case, *features.requires, *names]))
-
-
-def features_of(package: serving.Package, transactions: pd.DataFrame) -> pd.DataFrame:
-    """Compute a model's features of transactions, its categories beside them."""
-    features = FeatureSet.from_dict(package.facts["feature_set"]).compute(transactions)
-    names = package.model.encoder.columns if package.model.encoder else ()
-    return features.assign(**{name: transactions[name].to_numpy() for name in names})
+    return list(dict.fromkeys([*case, *package.feature_set.requires, *package.categories]))
 
 
 def _moment(as_of: pd.Timestamp | None, manifest: dict[str, Any], transactions: pd.DataFrame) -> pd.Timestamp:

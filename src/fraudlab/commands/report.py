@@ -94,7 +94,7 @@ def _source(workspace: Any, run: str, model: str) -> tuple[Path, str, Any]:
 def _version(workspace: Any, model: str) -> tuple[Path, str, Any]:
     from fraudlab import tracking
     from fraudlab.schema import InputError
-    from fraudlab.tracking_versions import find_version
+    from fraudlab.tracking_registry import find_version
 
     version = find_version(tracking.open_store(workspace), model)
     if version.folder is None and not _is_of(workspace.runs / version.run, version):
