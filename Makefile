@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 needs_data = @test -n "$(DATA)" || { echo "make $@ needs the published transactions: make $@ DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain review awareness lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain bench-retrain bench-faults bench-monitoring bench-serve backtest review awareness lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
@@ -83,6 +83,18 @@ bench-anomaly: setup ## what anomaly scores find without labels, and add (DATA=p
 
 bench-explain: setup ## how fast alerts are explained, beside shap's own explainer, a minute
 	@$(BIN)/python benchmarks/explain.py
+
+bench-retrain: setup ## what the orchestration of a retraining costs over the bare calls (DATA=...: the published transactions too)
+	@$(BIN)/python benchmarks/retrain.py $(if $(DATA),--data "$(DATA)")
+
+bench-faults: setup ## break a retraining at 200 places and kill it 20 times: what is left, does it go on? (three hours)
+	@$(BIN)/python benchmarks/faults.py --wanted 180 --kills 20
+
+bench-monitoring: setup ## how often monitoring calls without cause, how fast it finds planted changes, half an hour
+	@$(BIN)/python benchmarks/monitoring.py
+
+backtest: setup ## a simulated year: retrain weekly, monthly, never, weekly without the gate, in two worlds (half an hour)
+	@$(BIN)/python benchmarks/backtest.py
 
 review: setup ## the reports in a real browser: no request leaves, no accessibility violation (make extras; needs Chromium)
 	@$(BIN)/python benchmarks/review.py

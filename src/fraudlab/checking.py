@@ -117,7 +117,7 @@ def run_checks(
 
     Returns
     -------
-    Finding per code, FL006 to FL020. Nothing is fitted on the test part, and nothing chosen by it.
+    Finding per code, FL006 to FL023. Nothing is fitted on the test part, and nothing chosen by it.
 
     Raises
     ------
@@ -160,6 +160,9 @@ def run_checks(
         CHECKS["FL018"](ages(prepared, config, champion), config.gate.max_age_days),
         CHECKS["FL019"](evidence.get("champion_comparison")),
         CHECKS["FL020"](planted_noise(prepared, config)),
+        CHECKS["FL021"](prepared.transactions["event_time"]),
+        CHECKS["FL022"](prepared.transactions),
+        CHECKS["FL023"](prepared.transactions, known_until - pd.Timedelta(days=config.split.delay_days)),
     )
     return waive({finding.code: finding for finding in findings}, config.gate.waive, config.gate.waived_because)
 

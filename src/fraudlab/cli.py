@@ -17,6 +17,7 @@ import typer
 from fraudlab.commands import (
     audit,
     awareness,
+    backtest,
     backup,
     case,
     checks,
@@ -25,12 +26,14 @@ from fraudlab.commands import (
     keys,
     labels,
     models,
+    monitor,
     privacy,
     quickstart,
     reasons,
     report,
     retrain,
     rules,
+    score,
     servers,
 )
 from fraudlab.commands.shared import (
@@ -60,6 +63,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(features_app, name="features")
 features_app.command()(reasons.reasons)
 app.add_typer(models.app, name="models")
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
 app.command()(case.queue)
@@ -76,6 +80,9 @@ app.command()(servers.lab)
 app.command()(doctor.doctor)
 app.command()(quickstart.quickstart)
 app.command()(retrain.retrain)
+app.command()(score.score)
+app.command()(score.serve)
+app.command()(backtest.backtest)
 app.command()(awareness.awareness)
 
 

@@ -10,7 +10,6 @@ import datetime as dt
 import hashlib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from fraudlab.decision_config import DecisionConfig
 from fraudlab.decision_config import Frozen as _Frozen
+from fraudlab.gate_config import GateConfig
 from fraudlab.notify_config import NotifyConfig
 from fraudlab.schema import BY_NAME, InputError, did_you_mean, utc
 
@@ -34,6 +34,9 @@ class SimulateConfig(_Frozen):
     days: int = Field(180, ge=30, description="days of transactions")
     start: dt.date = Field(dt.date(2026, 1, 1), description="first day")
     label_noise: float = Field(0.002, ge=0, lt=0.1, description="share of frauds nobody reports")
+    onset: dict[str, int] | None = Field(
+        None, description="kind of fraud (docs/typologies.md) -> the first day it occurs, from 0; others occur always"
+    )
 
 
 class DatasetConfig(_Frozen):
@@ -276,39 +279,6 @@ class AnomalyConfig(_Frozen):
     def _input_has_a_kind(self) -> AnomalyConfig:
         if self.as_input and self.kind == "none":
             raise ValueError("anomaly.as_input needs a score; set anomaly.kind to density or isolation_forest")
-        return self
-
-
-class GateConfig(_Frozen):
-    """What a challenger must show to be registered and to replace the champion."""
-
-    min_auc_roc: float = Field(0.6, ge=0, le=1)
-    non_inferiority: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="card precision it may lose against the champion: the paired 95 % interval must lie above minus it",
-    )
-    max_age_days: int | None = Field(
-        None, ge=1, description="days between the end of what was learnt and what is known; older is not promoted"
-    )
-    waive: tuple[str, ...] = Field((), description="checks that may fail and do not block promotion: FL013")
-    waived_because: str = Field("", description="who looked into them and why they may fail; shown with each of them")
-
-    @field_validator("waive")
-    @classmethod
-    def _waived_are_codes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for code in value:
-            if not re.fullmatch(r"FL\d{3}", code):
-                raise ValueError(f"gate.waive lists numbers of checks such as FL013; found '{code}'")
-        return tuple(dict.fromkeys(value))
-
-    @model_validator(mode="after")
-    def _waived_for_a_reason(self) -> GateConfig:
-        if self.waive and not self.waived_because.strip():
-            raise ValueError("gate.waive needs gate.waived_because: who looked into it, and why the check may fail")
-        if self.waived_because and not self.waive:
-            raise ValueError("gate.waived_because belongs to gate.waive; list the checks there or take it out")
         return self
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab import decisions, metrics, rating, rulebook, ruling
+from fraudlab.acting import Acting
 from fraudlab.config import RunConfig
 from fraudlab.plots import WAY_LABELS
 from fraudlab.recipe import Prepared
@@ -30,6 +31,7 @@ POLICY_TABLES = {
     "policy_reasons": ("action", "proposed", "why", "transactions"),
     "policy_costs": ("action", "cost", "friction", "stops", "price"),
     "policy_outcomes": OUTCOME_COLUMNS,
+    "policy_prices": ("way", "action", "price"),
 }  # fmt: skip
 """The tables of `policy_tables` with their columns."""
 
@@ -280,6 +282,7 @@ def policy_tables(
     policy_reasons: action, proposed, why, transactions.
     policy_costs: action, cost, friction, stops, price (what it must save beyond its cost, by the budgets).
     policy_outcomes: way (see `plots.WAY_LABELS`), against, metric (see `metrics.ACTED`), value, low, high, n, note.
+    policy_prices: way, action, price: what `acting_of` packs for a model that acts that way.
     """
     if model.calibrator is None or model.valid_score is None:
         return {name: pd.DataFrame(columns=list(columns)) for name, columns in POLICY_TABLES.items()}
@@ -289,9 +292,10 @@ def policy_tables(
         scores[config.model.kind].to_numpy(), decisions.Thresholds.from_dict(dict(thresholds))
     )
     ways = {"tiers": decisions.actions_for(tiers)}
-    ways["costs"] = decide(model, prepared, config, with_rules=False).actions["action"]
+    done = {"costs": decide(model, prepared, config, with_rules=False)}
     if ruling.book_of(config) is not None and not whole.problem:
-        ways["rules"] = decide(model, prepared, config).actions["action"]
+        done["rules"] = decide(model, prepared, config)
+    ways |= {way: decided.actions["action"] for way, decided in done.items()}
     ways["policy"] = whole.actions["action"]
     outcomes = _outcomes(part, ways, whole.policy, config, n_boot)
     if whole.problem:
@@ -309,7 +313,51 @@ def policy_tables(
             price=stated["action"].map(prices).fillna(0.0)
         ),
         "policy_outcomes": outcomes,
+        "policy_prices": pd.DataFrame(
+            [
+                (way, action, price)
+                for way, decided in done.items()
+                for action, price in (
+                    ("step_up_authentication", decided.policy.step_up_price),
+                    ("manual_review", decided.policy.review_price),
+                )
+            ],
+            columns=list(POLICY_TABLES["policy_prices"]),
+        ),
     }
+
+
+def acting_of(config: RunConfig, thresholds: decisions.Thresholds, prices: pd.DataFrame | None = None) -> Acting:
+    """Return how the deployed model acts: `decision.way` of the config, with its prices and the rules that fit.
+
+    Parameters
+    ----------
+    thresholds : of the tiers.
+    prices : `policy_prices` of `policy_tables`; needed unless the way is "tiers".
+
+    Raises
+    ------
+    InputError : the way has no prices, as the model states no risk; the way is "rules" and an active rule does not fit
+        the columns that are scored.
+    """
+    way, book = config.decision.way, ruling.book_of(config)
+    if book is not None:
+        unfit = rulebook.misfits(book, ruling.columns_of_config(config), ("active",))
+        if unfit and way == "rules":
+            raise InputError("\n".join(unfit.values()))
+        fitting = tuple(rule for rule in book.of() if rule.id not in unfit)
+        book = book.model_copy(update={"rule": fitting}) if fitting else None
+    if way == "tiers":
+        return Acting(thresholds, book=book)
+    mine = {} if prices is None else dict(prices[prices["way"] == way][["action", "price"]].to_numpy().tolist())
+    if not mine:
+        raise InputError(
+            f"decision.way: '{way}' needs a model that states a risk and has scores on validation; choose 'tiers'"
+        )
+    priced = replace(
+        policy_of(config), step_up_price=mine["step_up_authentication"], review_price=mine["manual_review"]
+    )
+    return Acting(thresholds, way, priced, book)
 
 
 def _outcomes(

@@ -91,8 +91,14 @@ class DecisionConfig(Frozen):
     rule: Literal["budget", "cost", "false_positive_rate"] = Field(
         "budget", description="what sets the review threshold: cases a day, least cost, or a share of genuine payments"
     )
+    way: Literal["tiers", "costs", "rules"] = Field(
+        "tiers", description="what the deployed model acts by: tiers of the score, expected costs, or these with rules"
+    )
     max_false_positive_rate: float = Field(0.01, gt=0, lt=1, description="of the rule false_positive_rate")
     alerts_per_day: int = Field(20, ge=1, description="cases the investigators can review a day")
+    explore_per_day: int = Field(
+        0, ge=0, description="cases a day drawn by chance from those not listed, to measure what the model misses"
+    )
     limit_per_day: int = Field(
         0, ge=0, description="cases a day, among the alerts, limited until an investigator decides"
     )

@@ -41,6 +41,7 @@ from fraudlab.privacy.auditlog import SIGN_KEY, audit_log, read_anchor
 from fraudlab.privacy.keys import HeldKey, open_keys
 from fraudlab.privacy.rotation import ROTATABLE
 from fraudlab.schema import FraudlabError
+from fraudlab.tracking_place import SETTINGS, connected, settings_of
 
 Status = Literal["ok", "warn", "fail", "not checked"]
 KEY_DAYS, BACKUP_DAYS, CERTIFICATE_DAYS = 365, 7, 30
@@ -113,6 +114,7 @@ def examine(
         ("FD18", "a crash writes no memory to disk", lambda: core_dumps(resource.getrlimit(resource.RLIMIT_CORE)[0])),
         ("FD19", "memory is not swapped to disk", lambda: swap(psutil.swap_memory().total, sys.platform)),
         ("FD20", "git keeps no customer data", lambda: in_git(_tracked(workspace))),
+        ("FD21", "the registry's servers are who they say", lambda: registry(workspace, _password_file())),
     ]
     rows = [(code, title, *_answer(check)) for code, title, check in checks]
     return pd.DataFrame(rows, columns=["code", "check", "status", "found", "fix"]).astype("str")
@@ -350,6 +352,23 @@ def hanging(running: list[str] | None) -> Finding:
     return Finding("ok", f"{len(running)} running runs, none without its process{other}")
 
 
+def registry(workspace: Workspace, passwords: Path) -> Finding:
+    """Warn when a team's database is reached over TLS that takes any server, or others can read its password.
+
+    `passwords` is the file that PostgreSQL's client takes the password from; it passes over one that others can read.
+    """
+    settings = settings_of(workspace)
+    if settings is None:
+        return Finding("ok", "kept in this project's folder")
+    said = f"database {settings.shown}, files in {settings.artifacts}"
+    if passwords.is_file() and passwords.stat().st_mode & 0o077:
+        return Finding("fail", f"{said}; others can read the password file", f"chmod 600 {passwords}")
+    if not settings.is_here and (mode := settings.tls) != "verify-full":
+        fix = f"in {SETTINGS}: sslmode=verify-full; PGSSLROOTCERT names the authority's certificate"
+        return Finding("warn", f"{said}; sslmode {mode} encrypts, and believes any server that calls itself so", fix)
+    return Finding("ok", said)
+
+
 def core_dumps(limit: int) -> Finding:
     """Warn when a crash may write a process's memory, keys and customers in it, to the disk."""
     if limit == 0:
@@ -498,15 +517,22 @@ def _pip_audit(lock: Path) -> dict[str, Any] | None:
 
 def _running(workspace: Workspace) -> list[str] | None:
     """Return the launchers of the runs that MLflow calls RUNNING; opening the store would make or heal it."""
-    database = workspace.mlruns / "mlflow.db"
-    if not database.is_file():
-        return None
     query = (
         "SELECT coalesce(tags.value, '') FROM runs LEFT JOIN tags ON tags.run_uuid = runs.run_uuid "
         "AND tags.key = 'fraudlab.launcher' WHERE runs.status = 'RUNNING' AND runs.lifecycle_stage = 'active'"
     )
+    if (settings := settings_of(workspace)) is not None:
+        with connected(settings) as connection:
+            return [launcher for (launcher,) in connection.execute(query)]
+    database = workspace.mlruns / "mlflow.db"
+    if not database.is_file():
+        return None
     with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         return [launcher for (launcher,) in connection.execute(query)]
+
+
+def _password_file() -> Path:
+    return Path(os.environ.get("PGPASSFILE") or Path.home() / ".pgpass")
 
 
 def _is_gone(launcher: str) -> bool:

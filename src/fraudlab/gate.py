@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab.checks import CHECKS, Finding
-from fraudlab.config import GateConfig
+from fraudlab.gate_config import GateConfig
 from fraudlab.schema import InputError
 from fraudlab.splits import Fold
 
@@ -52,7 +52,14 @@ def promotion_gate(
         champion with scores. The whole 95 % interval of the paired difference must lie above -`non_inferiority`: a test
         that is too small to tell keeps the champion.
     findings : of the numbered checks, from `checking.run_checks`; one that failed, blocks promotion and is not waived
-        (`gate.waive`) is enough to hold the candidate back.
+        (`gate.waive`) is enough to hold the candidate back. Of FL009 (stated risks) and FL011 (groups), which only
+        inform, the tables are held against the gate's own, wider limits.
+
+    Returns
+    -------
+    list of {check, required, found, passed}, which covers what promotion demands: worth on its own (AUC, rules),
+    labels that are known (with FL006 among the numbered checks), calibration, groups, the numbered checks, and against
+    the champion as late a training and no worse cases.
 
     Raises
     ------
@@ -63,21 +70,22 @@ def promotion_gate(
     rules = _one(table, "value", model="rules", metric="card_precision_at_k", group="all")
     at_budget = "(precision at the budget)"
     checks = [
-        _check(
+        check(
             "ranks frauds above genuine payments (AUC ROC)", f">= {gate.min_auc_roc:.3f}", auc, auc >= gate.min_auc_roc
         ),
-        _check(f"finds more victims than the rules alone {at_budget}", f"> {rules:.3f}", precision, precision > rules),
-        *([] if findings is None else [_numbered(findings)]),
+        check(f"finds more victims than the rules alone {at_budget}", f"> {rules:.3f}", precision, precision > rules),
+        _labels(fold, gate.min_known_labels),
+        *([] if findings is None else [_calibration(findings, gate), _groups(findings, gate), _numbered(findings)]),
     ]
     if champion is None:
         return checks
     if champion.scores is None:
         why = champion.problem or "it could not be scored"
-        return [*checks, _check("the champion can be compared", "a package that loads", why, False)]
+        return [*checks, check("the champion can be compared", "a package that loads", why, False)]
     if champion.learnt_until is not None:
         said, until = f"{champion.learnt_until:%Y-%m-%d}", f"{fold.refit_end:%Y-%m-%d}"
         passed = fold.refit_end >= champion.learnt_until
-        checks.append(_check("has learnt from payments as late as the champion's", f">= {said}", until, passed))
+        checks.append(check("has learnt from payments as late as the champion's", f">= {said}", until, passed))
     seen = champion.learnt_until is not None and champion.learnt_until > fold.test_start
     which = ", which has learnt from some of these days" if seen else ""
     if comparison is None:
@@ -88,13 +96,50 @@ def promotion_gate(
     }
     return [
         *checks,
-        _check(
+        check(
             f"not worse than the champion {at_budget}{which}",
             f"difference above {-gate.non_inferiority:.3f} with 95 % confidence",
-            _difference(**found),
+            difference_said(**found),
             found["low"] > -gate.non_inferiority,
         ),
     ]
+
+
+def _labels(fold: Fold, least: float) -> dict[str, Any]:
+    """Return the row about labels: which share of the test part's payments has one; FL006 asks about late frauds."""
+    known, unknown = len(fold.test), fold.unlabelled["test"]
+    share = known / (known + unknown) if known else 0.0
+    return check(
+        "labels of the test part are known (share; late reports: FL006)", f">= {least:.3f}", share, share >= least
+    )
+
+
+def _calibration(findings: Mapping[str, Finding], gate: GateConfig) -> dict[str, Any]:
+    name = "stated risks mean what they say (frauds misplaced per fraud, low end; FL009)"
+    required = f"<= {gate.max_calibration_error:.3f}"
+    if (why := _silent(findings.get("FL009"))) is not None:
+        return check(name, required, why, True)
+    row = findings["FL009"].table.iloc[0]
+    found = f"{row['value']:.3f}, interval {row['low']:.3f} to {row['high']:.3f}"
+    return check(name, required, found, bool(row["low"] <= gate.max_calibration_error))
+
+
+def _groups(findings: Mapping[str, Finding], gate: GateConfig) -> dict[str, Any]:
+    name = "no group's genuine customers are bothered more often than all others (ratio, low end; FL011)"
+    required = f"<= {gate.max_group_ratio:.3f}"
+    if (why := _silent(findings.get("FL011"))) is not None:
+        return check(name, required, why, True)
+    judged = findings["FL011"].table.dropna(subset="low")
+    worst = judged.loc[judged["low"].idxmax()]
+    found = f"{worst['value']:.3f}, interval {worst['low']:.3f} to {worst['high']:.3f}"
+    return check(name, required, found, bool(worst["low"] <= gate.max_group_ratio))
+
+
+def _silent(finding: Finding | None) -> str | None:
+    """Return why a check has nothing to hold against a limit; None where it has."""
+    if finding is None:
+        return "not applicable: it was not asked"
+    return "not applicable" if finding.result == "not applicable" else None
 
 
 def _numbered(findings: Mapping[str, Finding]) -> dict[str, Any]:
@@ -105,13 +150,14 @@ def _numbered(findings: Mapping[str, Finding]) -> dict[str, Any]:
     if waived:
         found += f"; waived: {', '.join(waived)}"
     blocking = [code for code, check in CHECKS.items() if check.severity != "informs"]
-    check = "numbered checks that block promotion"
-    return _check(check, f"none of {len(blocking)} failed", found, not failed)
+    name = "numbered checks that block promotion"
+    return check(name, f"none of {len(blocking)} failed", found, not failed)
 
 
-def _difference(value: float, low: float, high: float) -> str:
+def difference_said(value: float, low: float, high: float) -> str:
+    """Say a paired difference with its interval, or why there is none."""
     if not np.isfinite(value):
-        return "no difference: the test part has no frauds"
+        return "no difference: there are no frauds"
     interval = f"{low:+.3f} to {high:+.3f}" if np.isfinite(low) else "unknown: one customer only"
     return f"{value:+.3f}, interval {interval}"
 
@@ -127,6 +173,7 @@ def _one(table: pd.DataFrame, column: str, **where: str) -> float:
     return float(row[column].iloc[0])
 
 
-def _check(check: str, required: str, found: float | str, passed: bool) -> dict[str, Any]:
+def check(name: str, required: str, found: float | str, passed: bool) -> dict[str, Any]:
+    """Return a row of the gate's table."""
     shown = found if isinstance(found, str) else f"{found:.3f}"
-    return {"check": check, "required": required, "found": shown, "passed": bool(passed)}
+    return {"check": name, "required": required, "found": shown, "passed": bool(passed)}

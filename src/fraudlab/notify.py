@@ -27,6 +27,7 @@ SECONDS = 15
 """A server that does not answer within these is given up."""
 
 USER, PASSWORD, TOKEN = "FRAUDLAB_SMTP_USER", "FRAUDLAB_SMTP_PASSWORD", "FRAUDLAB_WEBHOOK_TOKEN"
+TOLD = ("run", "status", "error", "shadow", "as_of", "report")
 FIGURES = {
     "card_precision_at_k": "precision of the daily cases",
     "money_caught_share": "share of the fraud money in them",
@@ -40,8 +41,9 @@ def summary(run: Run, seconds: float) -> dict[str, Any]:
 
     Returns
     -------
-    run, model, version, status ("promoted", "kept champion", "rejected"), headline, figures (metric, value, low, high),
-    reasons of the decision, failed (code, sentence of checks), as_of, seconds, report, next.
+    run, model, version, status (one of `decision_record.DECISIONS`), headline, figures (metric, value, low, high),
+    reasons of the decision, failed (code, sentence of checks), shadow (of an earlier version, where one was looked at),
+    as_of, seconds, report, next.
     """
     facts, decision, metrics = run.load_json("run"), run.load_json("decision"), run.load_table("metrics")
     ours = metrics[(metrics["model"] == facts["candidate"]) & (metrics["group"] == "all")].set_index("metric")
@@ -56,7 +58,10 @@ def summary(run: Run, seconds: float) -> dict[str, Any]:
         if check["result"] == "failed"
     ]
     said = decision["decision"]
-    following = "read the report, then sign it off" if said == "promoted" else "read why in the report, then decide"
+    following = {
+        "promoted": "read the report, then sign it off",
+        "in shadow": "nothing has to be done until its days are in; read the report",
+    }.get(said, "read why in the report, then decide")
     return {
         "run": run.folder.name,
         "model": run.config.name,
@@ -66,6 +71,7 @@ def summary(run: Run, seconds: float) -> dict[str, Any]:
         "figures": figures,
         "reasons": decision["reasons"],
         "failed": failed,
+        "shadow": facts.get("shadow", ""),
         "as_of": facts.get("as_of"),
         "seconds": round(seconds, 1),
         "report": f"reports/{run.report.name}",
@@ -101,7 +107,7 @@ def markdown(message: dict[str, Any]) -> str:
     Next: bring the data
     <BLANKLINE>
     """
-    facts = [f"- {key}: {message[key]}" for key in ("run", "status", "error", "as_of", "report") if message.get(key)]
+    facts = [f"- {key}: {message[key]}" for key in TOLD if message.get(key)]
     parts = [f"# {message['headline']}", "\n".join(facts)]
     if figures := message.get("figures"):
         rows = [
@@ -131,7 +137,7 @@ def deliver(settings: NotifyConfig, message: dict[str, Any], folder: Path) -> li
     name, problems = message["model"], []
     write_whole(folder / f"{name}.message.json", json.dumps(message, indent=2) + "\n")
     write_whole(folder / f"{name}.message.md", markdown(message))
-    quiet = {"always": (), "change": ("kept champion", "rejected", "reused")}.get(settings.on)
+    quiet = {"always": (), "change": ("kept champion", "rejected", "in shadow", "reused")}.get(settings.on)
     if message["status"] != "failed" and (quiet is None or message["status"] in quiet):
         return problems
     for wanted, send in ((settings.email_to, send_mail), (settings.webhook, send_webhook)):

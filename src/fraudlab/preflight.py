@@ -20,6 +20,7 @@ from fraudlab.config import RunConfig, Workspace
 from fraudlab.run_states import read_state, state_files
 from fraudlab.runs import project_lock
 from fraudlab.schema import FraudlabError
+from fraudlab.tracking_place import has_registry
 
 LEAST_DISK = 500e6
 """Bytes that a small retraining may need; a large one three times what its last run took."""
@@ -142,15 +143,16 @@ def _lock(workspace: Workspace) -> tuple[bool, str]:
 
 
 def _registry(config: RunConfig, workspace: Workspace) -> tuple[bool, str]:
-    if not (workspace.mlruns / "mlflow.db").is_file():
+    if not has_registry(workspace):
         return True, "none yet; the retraining makes it"
     from fraudlab import serving, tracking
 
+    asked = f"{where}; " if (where := tracking.answers(workspace)) else ""
     champion = tracking.champion(tracking.open_store(workspace), config.name)
     if champion is None:
-        return True, "readable; no champion yet"
+        return True, f"{asked}readable; no champion yet"
     serving.load_package(champion["package"], digest=champion["digest"])
-    return True, f"readable; the champion is version {champion['version']}, whole"
+    return True, f"{asked}readable; the champion is version {champion['version']}, whole"
 
 
 def _audit(workspace: Workspace) -> tuple[bool, str]:

@@ -7,17 +7,20 @@ entered by `settle`, which each of the functions here calls first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fraudlab import tracking
+from fraudlab import decision_record, tracking, tracking_decisions
 from fraudlab.config import Workspace
+from fraudlab.decision_record import GATE, HAND, IN_SHADOW, KEPT, PROMOTED
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.masking import mask_text
 from fraudlab.schema import InputError, did_you_mean, utc
 
-GATE, HAND, FOUND = "the gate", "hand", "found in the registry"
+FOUND = "found in the registry"
 NAMES = ["name", "version", "since", "until", "before", "by", "reason"]
 
 
@@ -29,6 +32,7 @@ def promote(
     reason: str,
     by: str = HAND,
     expected: str | None = None,
+    record: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
     """Make a registered version the champion and enter it into the log; call it under the project's lock.
@@ -38,6 +42,7 @@ def promote(
     name, version, expected : as in `tracking.promote`.
     reason : why, for whoever reads the history; what looks like an identifier in it is masked.
     by : "hand", or "the gate".
+    record : of the decision, where it was entered already; else one is made of the reason.
     facts : more for the log, such as the config's digest.
 
     Returns
@@ -51,10 +56,139 @@ def promote(
     if not (reason := mask_text(reason)[0].strip()):
         raise InputError("reason: a promotion needs one for whoever reads the history; found none; say why")
     settle(workspace)
-    done = tracking.promote(tracking.open_store(workspace), name, version, reason=reason, expected=expected)
+    client = tracking.open_store(workspace)
+    done = tracking.promote(client, name, version, reason=reason, expected=expected)
+    if record is None:
+        record = _by_hand(client, done, by)
+        enter(workspace, record)
     said = {"model": name, "model_version": version, "before": done["previous"], "by": by}
+    facts |= {"decision_digest": record["digest"]}
     audit_log(workspace).append("promote", **said, reason=reason[:500], **facts)
+    if (stands := tracking_decisions.in_shadow(client, name)) and stands["version"] == version:
+        tracking_decisions.end_shadow(client, name)
     return done
+
+
+def carry_out(workspace: Workspace, record: Mapping[str, Any], **facts: Any) -> None:
+    """Do what a record says: enter it, then move the alias `champion` or `shadow`; call it under the project's lock.
+
+    It is done once: whatever broke off, calling it again goes on with the rest.
+
+    Parameters
+    ----------
+    record : from `decision_record.record`.
+    facts : more for the log, such as the config's digest.
+
+    Raises
+    ------
+    InputError : another version became champion since the decision; and as in `promote`.
+    """
+    client = tracking.open_store(workspace)
+    name, version, decision = (record[key] for key in ("model", "challenger_version", "decision"))
+    present = (tracking.champion(client, name) or {}).get("version")
+    if decision in (PROMOTED, IN_SHADOW) and present not in (record["champion_before"], version):
+        raise InputError(
+            f"model: the champion of '{name}' must still be version {record['champion_before'] or 'none'}, which the "
+            f"decision was made against; found {present or 'none'}; decide again"
+        )
+    enter(workspace, record)
+    stands = tracking_decisions.in_shadow(client, name)
+    if decision == IN_SHADOW:
+        if stands is not None and stands["version"] != version:
+            _replaced(workspace, client, name, stands, version)
+        tracking_decisions.begin_shadow(client, name, version, record["shadow"])
+    elif decision == PROMOTED and present != version:
+        promote(
+            workspace,
+            name,
+            version,
+            reason="; ".join(record["reasons"]),
+            by=record["by"],
+            expected=record["champion_before"] or "",
+            record=record,
+            **facts,
+        )
+    elif stands is not None and stands["version"] == version:
+        tracking_decisions.end_shadow(client, name)
+
+
+def enter(workspace: Workspace, record: Mapping[str, Any]) -> None:
+    """Enter a decision into the audit log, by its digest and once, and into the registry, as a whole."""
+    log = audit_log(workspace)
+    known = log.entries("decide")["facts"] if log.path.exists() else []
+    if record["digest"] not in [facts.get("record_digest") for facts in known]:
+        told = {"model": record["model"], "model_version": record["challenger_version"], "by": record["by"]}
+        told |= {"before": record["champion_before"], "reason": decision_record.short_reason(record)}
+        log.append("decide", outcome=record["decision"], record_digest=record["digest"], **told)
+    tracking_decisions.keep_decision(tracking.open_store(workspace), record)
+
+
+def _by_hand(client: Any, done: Mapping[str, Any], by: str) -> dict[str, Any]:
+    """Return the record of a promotion that a person asked for, with what the gate had said of the version."""
+    name, version = done["name"], done["version"]
+    held = tracking_decisions.decisions(client, name, version)
+    last = held[-1] if held else {}
+    made_from = last.get("made_from") or tracking_decisions.made_from(client, name, version)
+    return decision_record.record(
+        model=name,
+        version=version,
+        champion=done["previous"],
+        decision=PROMOTED,
+        gate=last.get("gate", []),
+        by=by,
+        at=done["at"],
+        reason=done["reason"],
+        made_from=made_from,
+        checks=last.get("findings", []),
+        amends=last.get("digest"),
+    )
+
+
+def _replaced(workspace: Workspace, client: Any, name: str, stands: Mapping[str, Any], version: str) -> None:
+    """Enter that the version in shadow goes, because another takes its place before its days were in."""
+    why = f"version {version} took its place in shadow before its last day, {stands['last_day']}"
+    enter(workspace, concluded(client, name, stands, decision=KEPT, reason=why))
+
+
+def concluded(
+    client: Any,
+    name: str,
+    stands: Mapping[str, Any],
+    *,
+    decision: str,
+    gate: Sequence[Mapping[str, Any]] = (),
+    reason: str = "",
+    seen: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the record that ends a shadow; where the same was concluded before, that one.
+
+    Parameters
+    ----------
+    client : from `tracking.open_store`.
+    stands : what `tracking_decisions.in_shadow` says.
+    decision : promoted or kept champion.
+    gate : rows about the days in shadow, which follow those of the decision that began it.
+    reason : why it ended before it was judged; "": it was judged by the rows.
+    seen : figures of these days that may leave.
+    """
+    held = tracking_decisions.decisions(client, name, stands["version"])
+    begun = next((each for each in reversed(held) if each["decision"] == IN_SHADOW), {})
+    told = decision_record.record(
+        model=name,
+        version=stands["version"],
+        champion=stands.get("champion"),
+        decision=decision,
+        gate=[*begun.get("gate", []), *gate],
+        by=GATE,
+        at=pd.Timestamp.now("UTC").floor("s").isoformat(),
+        reason=reason,
+        made_from=begun.get("made_from") or tracking_decisions.made_from(client, name, stands["version"]),
+        checks=begun.get("findings", []),
+        shadow={key: value for key, value in stands.items() if key != "version"} | dict(seen or {}),
+        amends=begun.get("digest"),
+        **{key: begun[key] for key in ("thresholds", "alerts_per_day") if key in begun},
+    )
+    return next((each for each in held if decision_record.same(each, told)), told)
 
 
 def rollback(workspace: Workspace, name: str, *, reason: str) -> dict[str, Any]:
@@ -155,13 +289,14 @@ def settle(workspace: Workspace) -> list[str]:
 
     The moment is that of the finding: when the alias moved is in the version's tags, where anybody could write it.
     """
-    if not (workspace.mlruns / "mlflow.db").is_file():
+    if not tracking.has_registry(workspace):
         return []
     client, log = tracking.open_store(workspace), audit_log(workspace)
     known = history(workspace).groupby("name")["version"].last() if log.path.exists() else pd.Series(dtype=str)
     found = []
     models = tracking.models_table(client)
-    serving = models[models["aliases"].str.split(", ").map(lambda aliases: tracking.CHAMPION in aliases)]
+    serves = [tracking.CHAMPION in aliases.split(", ") for aliases in models["aliases"]]
+    serving = models[np.array(serves, dtype=bool)]  # no model at all is no column chosen
     for name, version in zip(serving["name"], serving["version"]):
         before = known.get(name)
         if before != version:

@@ -5,7 +5,7 @@ The notebooks call these functions one per cell. Each takes values and returns v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from fraudlab.features.sets import configured_set
 from fraudlab.privacy.membership import membership_risk
 from fraudlab.schema import require_columns
 from fraudlab.splits import Fold, temporal_fold
-from fraudlab.training import FittedModel, RowWeights, fit_models
+from fraudlab.training import REFERENCES, FittedModel, RowWeights, fit_models
 
 if TYPE_CHECKING:
     from fraudlab.tuning import Tuned
@@ -65,8 +65,17 @@ class Prepared:
         }
 
 
-def prepare(config: RunConfig, workspace: Workspace) -> Prepared:
+def prepare(
+    config: RunConfig,
+    workspace: Workspace,
+    *,
+    compute: Callable[[FeatureSet, pd.DataFrame], pd.DataFrame] = FeatureSet.compute,
+) -> Prepared:
     """Load what the purpose allows, compute the feature set, cut the fold.
+
+    Parameters
+    ----------
+    compute : makes the features of the transactions; the notebooks of a retraining share theirs (`Run.prepare`).
 
     Raises
     ------
@@ -76,7 +85,7 @@ def prepare(config: RunConfig, workspace: Workspace) -> Prepared:
         config.dataset.name, purpose=config.purpose, as_of=config.as_of_time, workspace=workspace
     )
     feature_set, left_out = configured_set(config.features, transactions)
-    features = feature_set.compute(transactions)
+    features = compute(feature_set, transactions)
     if categories := config.features.categories:
         require_columns(transactions, categories, where="features.categories")
         features = features.assign(**{name: transactions[name].to_numpy() for name in categories})
@@ -131,6 +140,7 @@ def fit(
     *,
     storage: Path | None = None,
     threads: int = 0,
+    references: Collection[str] = REFERENCES,
     say: Callable[[str], None] | None = None,
 ) -> Fitted:
     """Carry a recipe out: check the features, choose the settings, fit, calibrate and set the thresholds.
@@ -141,6 +151,7 @@ def fit(
     prepared : what `prepare` made; a workspace prepares it first.
     storage : a SQLite file that keeps finished trials, so that a search which is cut off goes on where it was.
     threads : of each fit, 0 for all cores. One thread gives the same bits every time, as do several.
+    references : the models that are fitted beside the candidate.
     say : is told a search's progress in one line; None shows it.
 
     Returns
@@ -193,6 +204,7 @@ def fit(
         weight=weight,
         anomaly=config.anomaly,
         min_positives=config.split.min_positives,
+        references=references,
         **shared,
     )
     thresholds = thresholds_from_validation(models[config.model.kind], prepared, config)

@@ -16,30 +16,32 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import tomli_w
-from pandas.io.formats.style import Styler
 
-from fraudlab import changes, looks, production, serving, tracking, training
+from fraudlab import changes, decision_record, looks
 from fraudlab.config import RunConfig, Workspace, config_digest, load_config, project_root
-from fraudlab.decisions import Thresholds
-from fraudlab.features import FeatureSet
-from fraudlab.gate import Incumbent
-from fraudlab.plots import Picture
+from fraudlab.made_from import code_digest, git_commit
 from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.disclosure import protected, protected_facts
-from fraudlab.recipe import Prepared
-from fraudlab.ruling import VERSION_LOG
 from fraudlab.run_states import read_state, state_files
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
-from fraudlab.training import FittedModel
+from fraudlab.showing import show as show
+
+# MLflow, XGBoost and shap take seconds to import: each kernel pays for those that its notebook uses.
+if TYPE_CHECKING:
+    from fraudlab.features import FeatureSet
+    from fraudlab.gate import Incumbent
+    from fraudlab.plots import Picture
+    from fraudlab.recipe import Prepared
+    from fraudlab.training import FittedModel
 
 EVIDENCE_VERSIONS = (
     "pandas",
@@ -117,7 +119,7 @@ class Run:
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = folder / f".{name}.png"
-        picture.savefig(temporary, dpi=130)
+        temporary.write_bytes(picture.png)
         os.replace(temporary, folder / f"{name}.png")
         return picture
 
@@ -139,6 +141,13 @@ class Run:
         """Read every table of evidence there is so far, each under its name; one without columns is left out."""
         found = sorted(path for path in self.evidence.glob("*.csv") if path.read_bytes().strip())
         return {path.stem: pd.read_csv(path) for path in found}
+
+    def prepare(self) -> Prepared:
+        """Prepare this run's data (`recipe.prepare`); the notebooks of one retraining compute the features once."""
+        from fraudlab import features_kept, recipe
+
+        private = self.folder / "private"
+        return recipe.prepare(self.config, self.workspace, compute=partial(features_kept.shared, private))
 
     def record_data(self, facts: Mapping[str, Any]) -> None:
         """Write what the data is; what an earlier pass through the notebooks made from other data is cleared away."""
@@ -170,6 +179,8 @@ class Run:
         Apart from them, for this run alone: which customers they learnt from, and their scores on the validation rows,
         on which thresholds are compared later.
         """
+        from fraudlab import training
+
         shutil.rmtree(self.model_folder, ignore_errors=True)
         lineage.keep(self.lineage, prepared.learnt_from)
         for name, model in models.items():
@@ -187,6 +198,8 @@ class Run:
 
     def load_models(self) -> dict[str, FittedModel]:
         """Read the fitted models of this run with their validation scores, candidate first; digests are checked."""
+        from fraudlab import training
+
         models = {row["name"]: training.load_model(self.model_folder / row["name"]) for row in self.load_json("models")}
         with np.load(self.valid_scores, allow_pickle=False) as scores:
             return {name: dataclasses.replace(model, valid_score=scores.get(name)) for name, model in models.items()}
@@ -195,6 +208,8 @@ class Run:
         """Return the MLflow run's id; a launcher has made it, an interactive session makes its own."""
         known = self.load_json("run").get("mlflow_run_id")
         if known is None:
+            from fraudlab import tracking
+
             client = tracking.open_store(self.workspace)
             known = tracking.start_run(client, self.config, name=self.folder.name, tags=self.tags())
             self.note(mlflow_run_id=known)
@@ -219,6 +234,8 @@ class Run:
     @property
     def rule_books(self) -> Path:
         """Which rules each version of a rule book held when it was measured, of all runs of the project."""
+        from fraudlab.ruling import VERSION_LOG
+
         return self.workspace.runs / VERSION_LOG
 
     def note_look(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -244,14 +261,21 @@ class Run:
         return self.save_table("test_looks", pd.concat([found, figures], axis=1))
 
     def track_metrics(self, table: pd.DataFrame) -> None:
-        """Log a metric table, the data it was measured on and chosen settings to MLflow; note the look at the test."""
-        client, data = tracking.open_store(self.workspace), self.load_json("data")
+        """Note a look at the test and, in an interactive session, log what was found; else the launcher logs it."""
         self.note_look(table)
+        if self.load_json("run")["command"] == INTERACTIVE:
+            self.log_metrics()
+
+    def log_metrics(self) -> None:
+        """Log the metrics as saved, the data they were measured on and chosen settings to MLflow."""
+        from fraudlab import tracking
+
+        client, data = tracking.open_store(self.workspace), self.load_json("data")
         if search := self.load_json("run").get("tuned"):
             chosen = {f"fraudlab.chosen.{key}": str(value) for key, value in search["chosen"].items()}
             tracking.set_tags(client, self.tracked(), chosen | {"fraudlab.chosen_by": search["rule"]})
         tracking.log_dataset(client, self.tracked(), name=data["dataset"], digest=data["digest"], rows=data["rows"])
-        tracking.log_metrics(client, self.tracked(), table)
+        tracking.log_metrics(client, self.tracked(), self.load_table("metrics"))
 
     def incumbent(self, prepared: Prepared) -> Incumbent | None:
         """Score this run's test part with the present champion; None when there is none.
@@ -259,6 +283,9 @@ class Run:
         The champion brings its own feature set, so it is judged fairly after the named set has changed. One that cannot
         be read or computed any more is returned with the problem, for the gate to tell.
         """
+        from fraudlab import serving, tracking
+        from fraudlab.gate import Incumbent
+
         champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
         if champion is None:
             return None
@@ -291,12 +318,17 @@ class Run:
         with project_lock(self.workspace):
             decision = self._register(facts, feature_set, gate)
             self.carry_out()
+            from fraudlab import tracking
+
             tracking.finish_run(tracking.open_store(self.workspace), self.tracked(), "FINISHED")
             # The next interactive pass through the notebooks is a run of its own.
             self.note(mlflow_run_id=None)
         return decision
 
     def _register(self, facts: dict[str, Any], feature_set: FeatureSet, gate: list[dict[str, Any]]) -> dict[str, Any]:
+        from fraudlab import deciding, serving, tracking, training
+        from fraudlab.decisions import Thresholds
+
         candidate = training.load_model(self.model_folder / facts["candidate"])
         thresholds = Thresholds.from_dict(self.load_json("thresholds"))
         named = ("name", "purpose", "run_id", "config_digest", "data_digest", "code_digest", "seed", "as_of")
@@ -307,7 +339,9 @@ class Run:
             thresholds,
             feature_set.describe(),
             {name: facts.get(name) for name in named}
-            | {"feature_set": feature_set.to_dict(), "learnt_until": self.load_json("fold")["learnt_until"]},
+            | {"feature_set": feature_set.to_dict(), "learnt_until": self.load_json("fold")["learnt_until"]}
+            | {"dataset": self.config.dataset.name, "entity": self.config.split.entity},
+            acting=deciding.acting_of(self.config, thresholds, self.load_tables().get("policy_prices")),
         )
         client = tracking.open_store(self.workspace)
         before = tracking.champion(client, self.config.name)
@@ -318,71 +352,91 @@ class Run:
         version = tracking.version_made_by(client, self.config.name, run_id, packed)
         if version is None:
             version = tracking.register_package(client, run_id, self.package, name=self.config.name, config=self.config)
+        elif before is None or before["version"] != version:
+            tracking.complete_registration(client, self.config.name, version)
         lineage.keep(lineage.path_of(self.workspace.lineage, self.config.name, version), lineage.read(self.lineage))
         log = audit_log(self.workspace)
         known = {"model": self.config.name, "model_version": version, "config_digest": facts.get("config_digest")}
         log.append("train", data_digest=facts.get("data_digest"), purpose=facts.get("purpose"), **known)
         # Whoever was erased since the training began is in the model all the same.
         due = tracking.mark_retrain_due(self.workspace)
-        gate = [*gate, *_erased_meanwhile(due, self.config.name, version)]
-        failed = [check for check in gate if not check["passed"]]
-        if failed:
-            reasons = [f"{check['check']}: required {check['required']}, found {check['found']}" for check in failed]
-            said = "kept champion" if before else "rejected"
-        else:
-            reasons = [f"{check['check']}: {check['found']} ({check['required']})" for check in gate]
-            said = "promoted"
+        gate = [*gate, *_erased_meanwhile(due, self.config.name, version), *self._place_in_shadow(client, version)]
         champion_before = before["version"] if before else None
-        decision = {
-            "decision": said,
-            "reasons": reasons,
-            "gate": gate,
-            "champion_before": champion_before,
-            "champion_after": version if said == "promoted" else champion_before,
-            "challenger_version": version,
-            "thresholds": thresholds.to_dict(),
-            "alerts_per_day": self.config.decision.alerts_per_day,
-            "headline": _headline(said, self.config.name, version, champion_before),
-        }
-        decision["summary"] = {key: decision[key] for key in ("decision", "champion_before", "champion_after")}
+        said = decision_record.verdict(gate, champion_before, shadow_days=self.config.gate.shadow_days)
+        decision = decision_record.record(
+            model=self.config.name,
+            version=version,
+            champion=champion_before,
+            decision=said,
+            gate=gate,
+            by=decision_record.GATE,
+            at=pd.Timestamp.now("UTC").floor("s").isoformat(),
+            made_from=self.load_json("run"),
+            checks=self.load_json("checks") if (self.evidence / "checks.json").is_file() else (),
+            shadow=self._shadow(champion_before) if said == decision_record.IN_SHADOW else None,
+            thresholds=thresholds.to_dict(),
+            alerts_per_day=self.config.decision.alerts_per_day,
+        )
         self.save_json("decision", decision)
         self.note(model_name=self.config.name, model_version=version)
         return decision
 
+    def _shadow(self, champion: str) -> dict[str, Any]:
+        """Return which days this run's challenger stands in shadow: those after what it could know."""
+        from fraudlab import shadow
+
+        data = self.load_json("data")
+        last = pd.Timestamp(data["last"])
+        known = pd.Timestamp(data["as_of"]) if data.get("as_of") else last + pd.Timedelta(microseconds=1)
+        return shadow.facts(self.config.gate, champion, known, last)
+
+    def _place_in_shadow(self, client: Any, version: str) -> list[dict[str, Any]]:
+        """Return a failed row of the gate where another version stands in shadow and may stay there."""
+        from fraudlab import tracking_decisions
+
+        stands = tracking_decisions.in_shadow(client, self.config.name)
+        if self.config.gate.shadow_replace or stands is None or stands["version"] == version:
+            return []
+        found = f"version {stands['version']} until {stands.get('last_day')}"
+        return [{"check": "no other version is in shadow", "required": "none", "found": found, "passed": False}]
+
     def carry_out(self) -> None:
-        """Move the champion's alias if the decision was to promote; the last thing a run does, and done once.
+        """Do what was decided: enter it, then move the alias if one moves; the last thing a run does, and done once.
 
         Raises
         ------
         InputError : another version became champion since the decision.
-        FraudlabError : a customer it has learnt from was erased since the decision; it stays challenger.
+        FraudlabError : a customer it has learnt from was erased since the decision; it stays challenger. Or
+            decision.json is not what was decided.
         """
+        from fraudlab import production, tracking
+
         decision = self.load_json("decision")
         version = decision["challenger_version"]
-        champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
-        if decision["decision"] != "promoted" or (champion and champion["version"] == version):
-            return
-        if erased := _erased_meanwhile(tracking.mark_retrain_due(self.workspace), self.config.name, version):
+        again = "start anew: fraudlab retrain --config FILE --fresh"
+        if not decision_record.is_whole(decision):
             raise FraudlabError(
-                f"promotion: version {version} has learnt from {erased[0]['found']} customers who were erased since it "
-                "was decided, so the champion stays; start anew: fraudlab retrain --config FILE --fresh"
+                f"decision: must be as it was made; decision.json of {self.folder.name} differs; {again}"
             )
-        production.promote(
-            self.workspace,
-            self.config.name,
-            version,
-            reason="; ".join(decision["reasons"]),
-            by=production.GATE,
-            expected=decision["champion_before"],
-            config_digest=self.load_json("run").get("config_digest"),
-        )
+        champion = tracking.champion(tracking.open_store(self.workspace), self.config.name)
+        moves = decision["decision"] in (decision_record.PROMOTED, decision_record.IN_SHADOW)
+        if moves and not (champion and champion["version"] == version):
+            erased = _erased_meanwhile(tracking.mark_retrain_due(self.workspace), self.config.name, version)
+            if erased:
+                raise FraudlabError(
+                    f"promotion: version {version} has learnt from {erased[0]['found']} customers who were erased "
+                    f"since it was decided, so the champion stays; {again}"
+                )
+        production.carry_out(self.workspace, decision, config_digest=self.load_json("run").get("config_digest"))
 
     def _changes(self, champion: dict[str, Any] | None) -> dict[str, Any]:
         """Return what differs between this run and the one that made the present champion."""
+        from fraudlab.serving import ABOUT
+
         if champion is None:
             return changes.first()
         try:
-            made_by = json.loads((Path(champion["package"]) / serving.ABOUT).read_bytes())["facts"]["run_id"]
+            made_by = json.loads((Path(champion["package"]) / ABOUT).read_bytes())["facts"]["run_id"]
         except (OSError, ValueError, KeyError, TypeError):
             made_by = ""
         same = made_by in ("", self.folder.name)
@@ -416,28 +470,6 @@ class Run:
         return headline
 
 
-def show(table: pd.DataFrame) -> Styler:
-    """Lay a table out for reading in a notebook: text to the left and whole, numbers grouped, days without hours."""
-
-    def said(value: Any) -> str:
-        if isinstance(value, list | tuple):
-            return ", ".join(map(str, value))
-        if pd.api.types.is_scalar(value) and pd.isna(value):
-            return "–"
-        if isinstance(value, pd.Timestamp):
-            return f"{value:%Y-%m-%d}"
-        if isinstance(value, float):
-            return (
-                f"{value:,.0f}" if abs(value) >= 1000 or (value.is_integer() and abs(value) >= 10) else f"{value:.4g}"
-            )
-        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-    text = [name for name in table.columns if table[name].dtype.kind not in "iufM"]
-    styled = table.style.format(said).hide(axis="index").set_properties(**{"vertical-align": "top"})
-    left = {"selector": "", "props": [("text-align", "left"), ("max-width", "34em"), ("white-space", "normal")]}
-    return styled.set_table_styles({name: [left] for name in text}, overwrite=False)
-
-
 def _erased_meanwhile(due: list[dict[str, Any]], name: str, version: str) -> list[dict[str, Any]]:
     """Return a failed check of the gate where a new version has learnt from customers who are erased by now."""
     found = [
@@ -445,14 +477,6 @@ def _erased_meanwhile(due: list[dict[str, Any]], name: str, version: str) -> lis
     ]
     check = {"check": "has learnt from no customer erased meanwhile", "required": "0", "passed": False}
     return [check | {"found": f"{count:,}"} for count in found]
-
-
-def _headline(said: str, name: str, version: str, champion: str | None) -> str:
-    if said == "promoted":
-        return f"{name} version {version} is the champion"
-    if champion:
-        return f"{name} version {version} stays challenger; version {champion} remains the champion"
-    return f"{name} version {version} is registered but did not pass the gate; there is no champion yet"
 
 
 def _jsonable(value: Any) -> Any:
@@ -562,30 +586,3 @@ def begin(run: Run, project: Path, command: str) -> None:
         versions={"python": platform.python_version(), **installed},
         command=command,
     )
-
-
-def code_digest(project: Path) -> str:
-    """Return the sha-256 over the package's sources and the notebooks' code, in a fixed order."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parent
-    sources = sorted(p for p in package.rglob("*") if p.suffix in {".py", ".j2", ".css", ".toml"})
-    for path in sources:
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
-    for path in sorted((project / "notebooks").glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        digest.update(path.name.encode() + b"\0" + "".join("".join(cell["source"]) for cell in cells).encode())
-    return digest.hexdigest()
-
-
-def git_commit(project: Path) -> str | None:
-    """Return the project's commit, marked when the working tree differs from it; None outside git."""
-
-    def git(*words: str) -> str | None:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            return subprocess.run(
-                ["git", "-C", str(project), *words], capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-        return None
-
-    commit = git("rev-parse", "HEAD")
-    return None if commit is None else commit + ("+changes" if git("status", "--porcelain") else "")

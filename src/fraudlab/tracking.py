@@ -1,14 +1,12 @@
-"""What was tried and what is in production: MLflow in one SQLite database inside the project.
+"""What was tried and what is in production: MLflow, in the project's own database or in its team's.
 
 Everything goes through an `MlflowClient` that knows its database; MLflow's global state (active run, tracking URI) is
-neither read nor set. `open_store` makes the database once, whoever comes first, and heals it after the project's
-folder has been moved, because MLflow keeps absolute paths.
+neither read nor set. `open_store` makes it (`tracking_store`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -17,36 +15,30 @@ import os
 import re
 import shutil
 import socket
-import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Read by MLflow when it is imported: nothing is reported to anyone, nothing pickled is loaded, no chatter.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Before MLflow: it says what MLflow may do.
+from fraudlab import tracking_store as tracking_store  # isort: skip
 
 import mlflow.pyfunc
 import pandas as pd
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric, Param, Run
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 
 import fraudlab
 from fraudlab import tracking_due, tracking_pages
 from fraudlab.config import RunConfig, Workspace, config_digest
-from fraudlab.models import LIBRARIES
 from fraudlab.privacy import lineage
-from fraudlab.schema import FraudlabError, InputError
-from fraudlab.serving import Package, load_package
+from fraudlab.schema import REQUIRED, InputError
+from fraudlab.tracking_place import has_registry as has_registry
 from fraudlab.tracking_registry import CHALLENGER, aliases_of, registered
 from fraudlab.tracking_registry import CHAMPION as CHAMPION
 from fraudlab.tracking_registry import champion as champion
@@ -55,131 +47,22 @@ from fraudlab.tracking_registry import models_table as models_table
 from fraudlab.tracking_registry import package_folder as package_folder
 from fraudlab.tracking_registry import promote as promote
 from fraudlab.tracking_registry import version_made_by as version_made_by
+from fraudlab.tracking_store import EXPERIMENT, addresses, forget_files
+from fraudlab.tracking_store import answers as answers
+from fraudlab.tracking_store import open_store as open_store
+
+# XGBoost and scikit-learn, which a rollback need not wait for, come with what loads a model.
+if TYPE_CHECKING:
+    from fraudlab.serving import Package
 
 # An environment made by uv holds no pip; MLflow warns about that with every model.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
-EXPERIMENT = "fraudlab"
-# Where MLflow keeps absolute paths: all of them move with the project.
-LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-)
 # Facts of a run that its model version repeats.
 CARRIED_TAGS = ("fraudlab.data_digest", "fraudlab.code_digest", "fraudlab.lock_digest", "fraudlab.git_commit")
 SCRIPT = Path(__file__).with_name("serving_pyfunc.py")
 # What a process needs to load and run a package; `xgboost-cpu` is the same library under another name.
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "scipy", "xgboost-cpu", "xgboost")
-
-
-# -- the database --------------------------------------------------------------------------------------------------
-
-
-def open_store(workspace: Workspace) -> MlflowClient:
-    """Open the project's MLflow database; make it if there is none, heal its paths if the project has moved.
-
-    Safe to call from several processes at once. A process killed while making the database leaves none.
-
-    Parameters
-    ----------
-    workspace : the database is `mlruns/mlflow.db` in it, artifacts go to `mlruns/artifacts`.
-
-    Returns
-    -------
-    A client of this database, for runs and registered models alike.
-
-    Raises
-    ------
-    InputError : the project's path holds `%` or `?`, which database addresses cannot express.
-    FraudlabError : the database is damaged, is no MLflow database or was made by another MLflow version.
-    """
-    uri = _uri(workspace)
-    artifacts = _artifacts(workspace)
-    database = artifacts.parent / "mlflow.db"
-    artifacts.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _locked(artifacts.parent / ".lock"):
-        if not database.is_file():
-            _create(database, artifacts)
-        _heal(database, artifacts)
-    try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            client.create_experiment(EXPERIMENT, artifact_location=str(artifacts / EXPERIMENT))
-        elif experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-    except MlflowException as error:
-        if "out-of-date database schema" not in str(error):
-            raise
-        raise FraudlabError(
-            f"mlruns/mlflow.db: must have the form of MLflow {mlflow.__version__}; found another version's; "
-            f"copy mlruns/ to a safe place, then run: mlflow db upgrade {uri}"
-        ) from None
-    return client
-
-
-def _artifacts(workspace: Workspace) -> Path:
-    return workspace.mlruns.resolve() / "artifacts"
-
-
-def _uri(workspace: Workspace) -> str:
-    folder = str(workspace.mlruns.resolve())
-    if bad := sorted(set("%?") & set(folder)):
-        raise InputError(
-            f"project folder: its path must not hold {' or '.join(bad)}, which MLflow cannot address; "
-            "rename the folder or set FRAUDLAB_HOME to another one"
-        )
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _create(database: Path, artifacts: Path) -> None:
-    """Make the database under another name, then rename it. The caller holds the lock."""
-    for left in database.parent.glob(".new-*"):
-        left.unlink()
-    # MLflow keeps one engine per address for the life of a process, so each attempt needs a name of its own.
-    handle, building = tempfile.mkstemp(prefix=".new-", dir=database.parent)
-    os.close(handle)
-    try:
-        store = SqlAlchemyStore(f"sqlite:///{building}", str(artifacts))
-        store.create_experiment(EXPERIMENT, artifact_location=str(artifacts / EXPERIMENT))
-        store.engine.dispose()
-        with contextlib.closing(sqlite3.connect(building)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        os.replace(building, database)
-    finally:
-        for left in database.parent.glob(f"{Path(building).name}*"):
-            left.unlink()
-
-
-def _heal(database: Path, artifacts: Path) -> None:
-    """Rewrite the paths in the database if they lie elsewhere: the experiment's own location remembers where."""
-    try:
-        with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-            query = "SELECT artifact_location FROM experiments WHERE name = ?"
-            row = connection.execute(query, (EXPERIMENT,)).fetchone()
-            if row is None or Path(row[0]).parent == artifacts:
-                return
-            before = f"{Path(row[0]).parent}/"
-            for table, column in LOCATIONS:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (f"{artifacts}/", len(before) + 1, len(before), before),
-                )
-    except sqlite3.DatabaseError as error:
-        raise FraudlabError(
-            f"mlruns/mlflow.db: must be this project's MLflow database; found otherwise ({error}); "
-            "restore mlruns/ from a backup, or move it away to begin anew"
-        ) from None
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------
@@ -363,6 +246,8 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
     ------
     InputError : the package is damaged.
     """
+    from fraudlab.serving import load_package
+
     package = load_package(folder)
     run = client.get_run(run_id)
     metrics = _metrics_of(run, package.model.name)
@@ -372,9 +257,10 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
         "fraudlab.config_digest": config_digest(config),
         "fraudlab.metrics": json.dumps(metrics),
     } | {key: value for key, value in run.data.tags.items() if key in CARRIED_TAGS}
+    _forget_unfinished(client, run.info.experiment_id, run_id, name)
     with tempfile.TemporaryDirectory() as building, contextlib.ExitStack() as undo:
         model_folder = Path(building) / "model"
-        about = _save_pyfunc(package, Path(folder), model_folder)
+        about = _save_pyfunc(package, Path(folder), model_folder, raw_columns(package, config))
         logged = client.create_logged_model(
             run.info.experiment_id, name=name, source_run_id=run_id, tags=tags, params=run.data.params
         )
@@ -397,17 +283,45 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
             ).version
         )
         undo.callback(client.delete_model_version, name, version)
-        client.set_logged_model_tags(
-            logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])}
-        )
-        _log(client, run_id, metrics, logged.model_id)
         waiting = aliases_of(client, name).get(CHALLENGER)
-        client.set_registered_model_alias(name, CHALLENGER, version)
         if waiting is not None:
             undo.callback(client.set_registered_model_alias, name, CHALLENGER, waiting)
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        complete_registration(client, name, version)
         undo.pop_all()
     return version
+
+
+def complete_registration(client: MlflowClient, name: str, version: str) -> None:
+    """Say in MLflow's other tables what a new version is, and make it the challenger; done twice it is done once."""
+    found = client.get_model_version(name, version)
+    run = client.get_run(found.run_id)
+    logged = next(
+        each for each in _logged_by(client, run.info.experiment_id, found.run_id) if _is_source(each, found.source)
+    )
+    client.set_logged_model_tags(
+        logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])}
+    )
+    if not logged.metrics:
+        _log(client, found.run_id, json.loads(found.tags["fraudlab.metrics"]), logged.model_id)
+    client.set_registered_model_alias(name, CHALLENGER, version)
+    if logged.model_id not in {each.model_id for each in (run.outputs.model_outputs if run.outputs else ())}:
+        client.log_outputs(found.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+
+
+def _logged_by(client: MlflowClient, experiment: str, run_id: str) -> list[LoggedModel]:
+    return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
+
+
+def _is_source(logged: LoggedModel, source: str) -> bool:
+    return source in (logged.artifact_location, f"models:/{logged.model_id}")
+
+
+def _forget_unfinished(client: MlflowClient, experiment: str, run_id: str, name: str) -> None:
+    """Remove the models that a run logged and was killed before it had registered them."""
+    sources = [each.source for each in client.search_model_versions(f"name = '{name}'", max_results=10_000)]
+    for logged in _logged_by(client, experiment, run_id):
+        if not any(_is_source(logged, source) for source in sources):
+            _forget(client, logged)
 
 
 def _metrics_of(run: Run, model: str) -> dict[str, float]:
@@ -415,10 +329,26 @@ def _metrics_of(run: Run, model: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in run.data.metrics.items() if name.startswith(prefix)}
 
 
-def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
+def raw_columns(package: Package, config: RunConfig) -> list[str]:
+    """Return the columns of raw transactions that a package can be given in place of features, by its contract."""
+    from fraudlab.datasets.contracts import load_contract
+
+    if "feature_set" not in package.facts:
+        return []
+    read = {*package.feature_set.requires, *package.categories, *package.acting.columns, *REQUIRED}
+    wanted = [
+        column
+        for column in load_contract(config.dataset.contract).columns
+        if column.name in read and column.name not in ("is_fraud", "label_time")
+    ]
+    return list(dict.fromkeys(name for column in wanted for name in (column.source, *(column.join or ()))))
+
+
+def _save_pyfunc(package: Package, folder: Path, target: Path, raw: Sequence[str] = ()) -> Model:
     names = package.model.encoder.columns if package.model.encoder else ()
     kinds = {name: "string" if name in names else "double" for name in package.features}
-    inputs = Schema([ColSpec(kind, name, required=False) for name, kind in kinds.items()])
+    more = {name: AnyType() for name in raw if name not in kinds}  # ids may be text or whole numbers
+    inputs = Schema([ColSpec(kind, name, required=False) for name, kind in (kinds | more).items()])
     outputs = Schema(
         [ColSpec(kind, name) for name, kind in (("score", "double"), ("risk", "double"))]
         + [ColSpec("string", name) for name in ("tier", "action", "reasons")]
@@ -452,6 +382,8 @@ def _save_pyfunc(package: Package, folder: Path, target: Path) -> Model:
 
 
 def _requirements(package: Package) -> list[str]:
+    from fraudlab.models import LIBRARIES
+
     found = []
     own = LIBRARIES.get(type(package.model.estimator))
     for name in (*REQUIREMENTS, *((own, "scikit-learn") if own else ())):
@@ -462,7 +394,7 @@ def _requirements(package: Package) -> list[str]:
 
 def _forget(client: MlflowClient, logged: LoggedModel) -> None:
     client.delete_logged_model(logged.model_id)
-    shutil.rmtree(Path(logged.artifact_location).parent, ignore_errors=True)
+    forget_files(client, logged.artifact_location.rpartition("/")[0])
 
 
 def mark_retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
@@ -478,7 +410,7 @@ def mark_retrain_due(workspace: Workspace) -> list[dict[str, Any]]:
     that is due, by name and version.
     """
     erased, corrections = tracking_due.due_by_rights(workspace)
-    if not (erased or corrections) or not (workspace.mlruns / "mlflow.db").is_file():
+    if not (erased or corrections) or not has_registry(workspace):
         return []
     return tracking_due.mark(open_store(workspace), workspace, erased, corrections)
 
@@ -495,5 +427,4 @@ def ui_command(
     workspace: Workspace, *, port: int = 5000, password: str, certificate: tuple[Path, Path] | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command line, and what its environment needs, that opens MLflow's pages on this project."""
-    where = _uri(workspace), str(_artifacts(workspace))
-    return tracking_pages.command(*where, port=port, password=password, certificate=certificate)
+    return tracking_pages.command(*addresses(workspace), port=port, password=password, certificate=certificate)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,12 +12,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from fraudlab.config import Workspace
-from fraudlab.features import FeatureSet
 from fraudlab.privacy import lineage
 from fraudlab.privacy.consent import EVERY_PURPOSE, Ledger
 from fraudlab.privacy.identities import Correction, IdentityStore
 from fraudlab.privacy.keys import open_keys
 from fraudlab.schema import InputError
+from fraudlab.tracking_registry import package_folder
 
 DUE, REASON = "fraudlab.retrain_due", "fraudlab.retrain_due_reason"
 
@@ -40,7 +39,7 @@ def mark(
         for model in lineage.trained_on(workspace.lineage, [each.code]):
             with contextlib.suppress(MlflowException):
                 found = client.get_model_version(*model)
-                if _learnt_before(client, found, each.at) and _reads(found, each):
+                if _learnt_before(client, found, each.at) and _reads(client, found, each):
                     corrected.setdefault(model, set()).add(each.code)
     due = []
     for name, version in sorted({*erased, *corrected}, key=lambda model: (model[0], int(model[1]), model[1])):
@@ -78,12 +77,12 @@ def _learnt_before(client: MlflowClient, version: ModelVersion, moment: pd.Times
     return began < moment.value // 1_000_000
 
 
-def _reads(version: ModelVersion, correction: Correction) -> bool:
+def _reads(client: MlflowClient, version: ModelVersion, correction: Correction) -> bool:
     """Say whether a version's features read any of the corrected columns; yes where its package does not tell."""
+    from fraudlab.features import FeatureSet
+
     try:
-        about = json.loads(
-            (Path(version.source) / "artifacts" / "package" / "package.json").read_text(encoding="utf-8")
-        )
+        about = json.loads((package_folder(client, version) / "package.json").read_text(encoding="utf-8"))
         read = FeatureSet.from_dict(about["facts"]["feature_set"]).requires
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return True

@@ -6,16 +6,19 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from fraudlab import tracking_store
+from fraudlab.package_check import checked_package
 from fraudlab.schema import InputError, did_you_mean
-from fraudlab.serving import load_package
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 KEY_METRICS = ("auc_roc", "average_precision", "card_precision_at_k", "money_caught_share", "calibration_error")
@@ -31,7 +34,8 @@ def promote(
     client : from `open_store`.
     name, version : a registered package.
     reason : why, for whoever reads the model's history; kept with the version.
-    expected : the champion that the decision was made against; another one by now refuses the promotion. None: any.
+    expected : the champion that the decision was made against; another one by now refuses the promotion. "": there was
+        none. None: any.
 
     Returns
     -------
@@ -42,25 +46,28 @@ def promote(
     InputError : there is no such version, it is the champion already, its package is damaged, or the champion is not
         the expected one.
     """
-    aliases = aliases_of(client, name)
-    found = _version(client, name, version)
-    previous = aliases.get(CHAMPION)
-    if expected is not None and previous != expected:
-        raise InputError(
-            f"model: the champion of '{name}' must still be version {expected}, which the decision was made against; "
-            f"found {previous or 'none'}; decide again"
-        )
-    if previous == version:
-        raise InputError(f"model: must not be the champion yet; version {version} of '{name}' is; nothing to do")
-    load_package(package_folder(found), digest=found.tags.get("fraudlab.package_digest"))
-    entry = {"at": pd.Timestamp.now("UTC").floor("s").isoformat(), "reason": reason, "previous": previous}
-    entries = [*json.loads(found.tags.get("fraudlab.promotions", "[]")), entry]
-    client.set_model_version_tag(name, version, "fraudlab.promotions", json.dumps(entries))
-    client.set_model_version_tag(name, version, "fraudlab.previous_champion", previous or "")
-    # One statement decides: before it the old champion serves, after it the new one.
-    client.set_registered_model_alias(name, CHAMPION, version)
-    if aliases.get(CHALLENGER) == version:
-        client.delete_registered_model_alias(name, CHALLENGER)
+    with tracking_store.alone(client, name) as still_alone:
+        aliases = aliases_of(client, name)
+        found = _version(client, name, version)
+        previous = aliases.get(CHAMPION)
+        if expected is not None and (previous or "") != expected:
+            wanted = f"version {expected}" if expected else "none"
+            raise InputError(
+                f"model: the champion of '{name}' must still be {wanted}, which the decision was made against; "
+                f"found {previous or 'none'}; decide again"
+            )
+        if previous == version:
+            raise InputError(f"model: must not be the champion yet; version {version} of '{name}' is; nothing to do")
+        checked_package(package_folder(client, found), digest=found.tags.get("fraudlab.package_digest"))
+        entry = {"at": pd.Timestamp.now("UTC").floor("s").isoformat(), "reason": reason, "previous": previous}
+        entries = [*json.loads(found.tags.get("fraudlab.promotions", "[]")), entry]
+        still_alone()
+        client.set_model_version_tag(name, version, "fraudlab.promotions", json.dumps(entries))
+        client.set_model_version_tag(name, version, "fraudlab.previous_champion", previous or "")
+        # One statement decides: before it the old champion serves, after it the new one.
+        client.set_registered_model_alias(name, CHAMPION, version)
+        if aliases.get(CHALLENGER) == version:
+            client.delete_registered_model_alias(name, CHALLENGER)
     return {"name": name, "version": version} | entry
 
 
@@ -80,7 +87,7 @@ def champion(client: MlflowClient, name: str) -> dict[str, Any] | None:
         "version": str(found.version),
         "run_id": found.run_id,
         "metrics": json.loads(found.tags.get("fraudlab.metrics", "{}")),
-        "package": package_folder(found),
+        "package": package_folder(client, found),
         "digest": found.tags.get("fraudlab.package_digest"),
         "created": _created(found),
     }
@@ -103,7 +110,9 @@ def model_version(client: MlflowClient, name: str, version: str | None = None) -
     if wanted is None:
         raise InputError(f"model: '{name}' has no champion; name a version, see `fraudlab models list`")
     found = _version(client, name, wanted)
-    package = load_package(package_folder(found), digest=found.tags.get("fraudlab.package_digest"))
+    from fraudlab.serving import load_package  # brings XGBoost, which a rollback need not wait for
+
+    package = load_package(package_folder(client, found), digest=found.tags.get("fraudlab.package_digest"))
     facts = {key: value for key, value in package.facts.items() if key != "feature_set"}
     return {
         "name": name,
@@ -185,8 +194,28 @@ def _created(version: ModelVersion) -> pd.Timestamp:
     return pd.Timestamp(version.creation_timestamp, unit="ms", tz="UTC")
 
 
-def package_folder(version: ModelVersion) -> Path:
-    return Path(version.source) / "artifacts" / "package"
+def package_folder(client: MlflowClient, version: ModelVersion) -> Path:
+    """Return where a version's package lies on this machine, fetched where it is in an object store.
+
+    A local copy is checked byte by byte each time and fetched again where it is not what was registered.
+
+    Raises
+    ------
+    UnreachableError : the object store does not answer.
+    """
+    address, digest = f"{version.source}/artifacts/package", version.tags.get("fraudlab.package_digest")
+    if (folder := tracking_store.local(address)) is not None:
+        return folder
+    name = digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else sha256(address.encode()).hexdigest()
+    return tracking_store.copied(client, address, f"packages/{name}", lambda folder: _is_whole(folder, digest))
+
+
+def _is_whole(folder: Path, digest: str | None) -> bool:
+    try:
+        checked_package(folder, digest=digest)
+    except InputError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -236,6 +265,12 @@ def find_version(client: MlflowClient, wanted: str) -> Version:
     except MlflowException:
         raise InputError(f"model: '{name}' has no version {version}; see fraudlab models list") from None
     made = client.get_run(held.run_id)
-    folder = Path(str(made.info.artifact_uri).removeprefix("file://"))
+    folder = tracking_store.local(made.info.artifact_uri) or _logged(client, made)
     logged = folder if (folder / "evidence" / "run.json").is_file() else None
     return Version(name, str(held.version), made.info.run_name, logged)
+
+
+def _logged(client: MlflowClient, made: Run) -> Path:
+    """Return a folder that holds a copy of a run's evidence, fetched anew: it is written again where a shadow ends."""
+    address, name = f"{made.info.artifact_uri}/evidence", f"runs/{made.info.run_id}/evidence"
+    return tracking_store.copied(client, address, name, whole=lambda folder: False).parent

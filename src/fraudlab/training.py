@@ -8,7 +8,7 @@ from the training rows; validation rows only stop the boosting and calibrate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 NO_ANOMALY = AnomalyConfig()
+REFERENCES = ("logistic", "rules", ANOMALY)
+"""The models that are fitted beside a candidate, to be compared with it."""
 
 BOOSTED = ("xgboost", "lightgbm", "catboost")
 """The kinds that a validation period can stop."""
@@ -428,8 +430,11 @@ def fit_models(
     anomaly: AnomalyConfig = NO_ANOMALY,
     min_positives: int = 20,
     threads: int = 0,
+    references: Collection[str] = REFERENCES,
 ) -> dict[str, FittedModel]:
     """Fit the candidate and its baselines on one fold; weights are the candidate's alone, rules see no categories.
+
+    `references` are the baselines that are wanted; the candidate is the same whichever they are.
 
     Returns
     -------
@@ -461,11 +466,12 @@ def fit_models(
             candidate, facts=candidate.facts | {"told_with": told_together(describe, X.iloc[fold.refit])}
         )
     models = {model.kind: candidate}
-    if model.kind != "logistic":
+    if model.kind != "logistic" and "logistic" in references:
         logistic = ModelConfig(kind="logistic", calibration=model.calibration)
         models["logistic"] = fit_fold(X, y, fold, model=logistic, **shared)
-    models["rules"] = _fit_on_fold(X, y, fold, rules, model.calibration, min_positives)
-    if anomaly.kind != "none":
+    if "rules" in references:
+        models["rules"] = _fit_on_fold(X, y, fold, rules, model.calibration, min_positives)
+    if anomaly.kind != "none" and ANOMALY in references:
         models[ANOMALY] = _fit_on_fold(X, y, fold, unlabelled, model.calibration, min_positives)
     return models
 

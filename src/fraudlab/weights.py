@@ -9,13 +9,13 @@ again. What each one brought, and what it cost, is in docs/imbalance.md.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fraudlab.config import SamplingConfig
+from fraudlab.delays import ReportDelays
 from fraudlab.schema import InputError, utc
 
 MOST = 10.0
@@ -225,64 +225,6 @@ def prior_corrected(score: Any, kept: float) -> np.ndarray:
 
 
 # -- labels that come late -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class ReportDelays:
-    """How long frauds take to be reported: `share[i]` of them come within `days[i]`; 1 from the last on, 0 before."""
-
-    days: np.ndarray
-    share: np.ndarray
-
-    @classmethod
-    def of(cls, delay: Any, age: Any) -> ReportDelays:
-        """Estimate the delays from the frauds reported so far.
-
-        Of a young fraud only a short delay can have been seen, so the plain distribution of the delays seen is too
-        short. This is the estimate for such truncated times: run backwards from the longest delay, the chance of a
-        report at d is that among the reported frauds whose delay is at most d and which are old enough to have shown
-        it. It is relative to the oldest fraud: what takes longer than its age cannot be known.
-
-        Parameters
-        ----------
-        delay : days from each reported fraud to its report, shape (n,), >= 0.
-        age : days from each of them to the moment of knowing, shape (n,), not below its delay.
-
-        Raises
-        ------
-        InputError : no fraud, unequal lengths, a delay below 0 or above its age.
-
-        References
-        ----------
-        Lagakos, Barraj, De Gruttola (1988), doi:10.1093/biomet/75.3.515; Kaplan and Meier (1958),
-        doi:10.1080/01621459.1958.10501452.
-
-        Three frauds of one day's delay; only the two old ones could have shown nine days, and one of them did:
-
-        >>> delays = ReportDelays.of(delay=[1, 1, 1, 9], age=[2, 2, 30, 30])
-        >>> delays.days.tolist(), delays.share.tolist()
-        ([1.0, 9.0], [0.5, 1.0])
-        >>> delays.by([0, 5, 20]).tolist()
-        [0.0, 0.5, 1.0]
-        """
-        delay, age = np.asarray(delay, dtype="float64"), np.asarray(age, dtype="float64")
-        if delay.shape != age.shape or not delay.size or not ((delay >= 0) & (delay <= age)).all():
-            wrong = 0 if delay.shape != age.shape else int((~((delay >= 0) & (delay <= age))).sum())
-            raise InputError(
-                f"delays: need the delay of each reported fraud, from 0 to its age; found {delay.size:,} delays, "
-                f"{age.size:,} ages and {wrong:,} that do not fit; pass reported frauds only"
-            )
-        days, reported = np.unique(delay, return_counts=True)
-        seen = np.searchsorted(np.sort(delay), days, side="right")
-        too_young = np.searchsorted(np.sort(age), days, side="left")
-        later = 1 - reported / (seen - too_young)  # chance of no report at this delay, given none after it
-        share = np.append(np.cumprod(later[:0:-1])[::-1], 1.0)
-        return cls(days, share)
-
-    def by(self, age: Any) -> np.ndarray:
-        """Return the share of frauds reported by each age in days, float64[n]."""
-        place = np.searchsorted(self.days, np.asarray(age, dtype="float64"), side="right")
-        return np.append(0.0, self.share)[place]
 
 
 def _delayed(labels: pd.Series, fraud: np.ndarray, age: np.ndarray, delay: np.ndarray) -> np.ndarray:

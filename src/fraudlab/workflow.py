@@ -12,15 +12,20 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fraudlab import features_kept
 from fraudlab.config import RunConfig, Workspace, config_digest, digest_of, load_config, project_root
+from fraudlab.executing import Kernels, kernels
+from fraudlab.executing import run_notebook as run_notebook
+from fraudlab.launching import for_kernels, sweep
+from fraudlab.made_from import code_digest
 from fraudlab.run_states import read_state, state_files
-from fraudlab.runs import BusyError, Run, begin, code_digest, project_lock, write_whole
+from fraudlab.runs import BusyError, Run, begin, project_lock, write_whole
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
 
 STEPS: tuple[tuple[str, str], ...] = (
@@ -34,65 +39,10 @@ STEPS: tuple[tuple[str, str], ...] = (
 REPORT_STEP = ("report", "Report")
 # Steps before this one may still refuse the input; a refused run leaves no trace in MLflow.
 FIRST_TRACKED = "04_evaluate"
-
-
-def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], *, cwd: Path) -> None:
-    """Execute one notebook with papermill; its output appears under its final name only when papermill has ended.
-
-    Raises
-    ------
-    InputError : the notebook does not exist, a parameter is not one of its own, or a cell refused its input.
-    FraudlabError : a cell failed; the message names the notebook and the error, the output notebook shows the rest.
-    """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    if not notebook.is_file():
-        there = [path.stem for path in notebook.parent.glob("*.ipynb")]
-        raise InputError(f"notebook: no file {notebook.name}; {did_you_mean(notebook.stem, there)}")
-    known = papermill.inspect_notebook(str(notebook))
-    for name in parameters:
-        if name not in known:
-            raise InputError(f"notebook {notebook.name}: unknown parameter '{name}'; {did_you_mean(name, known)}")
-    output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = output.with_name(f".{output.name}")
-    try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(temporary),
-            parameters=parameters,
-            cwd=str(cwd),
-            kernel_name="python3",
-            progress_bar=False,
-            log_output=False,
-            request_save_on_cell_execute=False,
-            # Cells and outputs travel over Unix sockets of this account, not over TCP that others could read.
-            config=Config({"KernelManager": {"transport": "ipc"}}),
-            # A kernel that is told to stop calls that an error.
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )
-    except PapermillExecutionError as error:
-        where = f"notebook {notebook.name}, cell {error.exec_count}"
-        if error.ename == "InputError":
-            raise InputError(f"{error.evalue}\n({where})") from None
-        raise FraudlabError(
-            f"{where} failed: {error.ename}: {error.evalue}\nThe executed notebook shows the rest: {output}"
-        ) from None
-    finally:
-        if temporary.is_file():
-            _forget_folders(temporary)
-            os.replace(temporary, output)
-
-
-def _forget_folders(notebook: Path) -> None:
-    """Leave only file names of the paths papermill notes in an executed notebook, and close it to other accounts."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    noted = content["metadata"].get("papermill", {})
-    for name in ("input_path", "output_path"):
-        if noted.get(name):
-            noted[name] = Path(noted[name]).name.lstrip(".")
-    write_whole(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+# Before this one the version in shadow is looked at, because it may become the champion to compare with.
+TRAINING = "03_train"
+# What a notebook's calls import later, loaded while its kernel waits for its turn.
+LATER = {"05_explain": ("fraudlab.recipe",), "06_register": ("fraudlab.tracking",)}
 
 
 def retrain(
@@ -212,9 +162,8 @@ def _retrain(
     run = Run(workspace.runs / f"{config.name}-{digest_of(identity)[:10]}", config, workspace)
     aside = run.folder.with_name(f"{run.folder.name}.before")
     with project_lock(workspace):
-        if aside.is_dir():  # a launcher was killed before it ended: the finished run it set aside comes back
-            shutil.rmtree(run.folder, ignore_errors=True)
-            os.rename(aside, run.folder)
+        sweep(workspace, config.name)
+        _settle_aside(run.folder, aside)
         if due := _retrain_due(workspace, config.name):
             progress({"step": "lineage", "status": "retrain_due", **due})
         if not fresh and _can_be_reused(run):
@@ -233,8 +182,12 @@ def _retrain(
                 # What an unfinished folder holds is gone on with only where somebody says so.
                 shutil.rmtree(run.folder, ignore_errors=True)
                 begin(run, project, command=_command(config_path, project, changes))
-            with _for_kernels(workspace):
-                _run_steps(run, project, progress)
+            with (
+                for_kernels(workspace),
+                features_kept.shared_key(run.folder / "private"),
+                kernels(workspace.root) as ahead,
+            ):
+                _run_steps(run, project, progress, ahead)
         except BaseException:
             if aside.is_dir():
                 shutil.rmtree(run.folder, ignore_errors=True)
@@ -244,6 +197,15 @@ def _retrain(
         if listed := _put_into_queue(run):
             progress({"step": "queue", "status": "queued", **listed})
     return run, False
+
+
+def _settle_aside(folder: Path, aside: Path) -> None:
+    """Bring back the finished run that a killed launcher had set aside, unless the one it made instead is finished."""
+    if aside.is_dir() and read_state(folder / "state.json").get("status") == "done":
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(aside, folder)
 
 
 def _refuse_to_resume(run: Run, name: str) -> None:
@@ -318,9 +280,10 @@ def _can_be_reused(run: Run) -> bool:
         return False
     if not any(run.report_file(lang).is_file() for lang in ("en", "zh")):
         return False
-    if not (run.workspace.mlruns / "mlflow.db").is_file():
-        return False
     from fraudlab import tracking
+
+    if not tracking.has_registry(run.workspace):
+        return False
     from fraudlab.datasets.reviewed import data_digest
     from fraudlab.privacy.consent import Ledger
     from fraudlab.privacy.keys import open_keys
@@ -355,39 +318,20 @@ def _retrain_due(workspace: Workspace, name: str) -> dict[str, Any]:
     return {key: value for key, value in due[newest].items() if key != "name"} if newest in due else {}
 
 
-@contextlib.contextmanager
-def _for_kernels(workspace: Workspace) -> Iterator[None]:
-    """Give the notebooks' kernels, which inherit it, this run's workspace and files only their owner can read."""
-    wanted = {
-        "FRAUDLAB_HOME": str(workspace.root),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    umask = os.umask(0o077)
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.umask(umask)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-
-
-def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], None]) -> None:
+def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], None], ahead: Kernels) -> None:
     """Run the steps that the state file does not call done, keep what they made in MLflow, then move the alias."""
+    known = {step["step"] for step in read_state(run.folder / "state.json").get("steps", [])}
+    to_come = [step for step, _ in STEPS if step not in known]
+    _start_ahead(ahead, project, to_come)
     from fraudlab import tracking
     from fraudlab.report.index import write_index
     from fraudlab.report.making import signer_of
 
     client = tracking.open_store(run.workspace)
+    tracking.answers(run.workspace)
     tracking.reap_stale_runs(client)
     steps = [*STEPS, REPORT_STEP]
     done: list[dict[str, Any]] = read_state(run.folder / "state.json").get("steps", [])
-    known = {step["step"] for step in done}
     tracked, status = run.load_json("run").get("mlflow_run_id"), "FAILED"
     if tracked is not None:  # a launcher before this one was cut off
         tracking.reopen_run(client, tracked)
@@ -395,13 +339,18 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
         for number, (step, title) in enumerate(steps, start=1):
             if step in known:
                 continue
+            if step == TRAINING:
+                _settle_shadow(run, progress)
             event = {"step": step, "title": title, "number": number, "of": len(steps)}
             progress(event | {"status": "started"})
             began = time.perf_counter()
             if step == FIRST_TRACKED and tracked is None:
                 tracked = tracking.start_run(client, run.config, name=run.folder.name, tags=run.tags())
                 run.note(mlflow_run_id=tracked)
-            _run_step(step, run, project)
+            _start_ahead(ahead, project, to_come[to_come.index(step) + 1 :] if step in to_come else [])
+            _run_step(step, run, project, ahead)
+            if step == FIRST_TRACKED:  # here, where MLflow is loaded already
+                run.log_metrics()
             headline = run.folder / "headlines" / step
             event |= {
                 "status": "done",
@@ -432,51 +381,40 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
             tracking.finish_run(client, tracked, status)
 
 
-def _run_step(step: str, run: Run, project: Path) -> None:
+def _start_ahead(ahead: Kernels, project: Path, to_come: list[str]) -> None:
+    """Start the kernel of the first of these steps, so that it is ready when its turn comes."""
+    if to_come and (notebook := project / "notebooks" / f"{to_come[0]}.ipynb").is_file():
+        ahead.start(notebook, LATER.get(to_come[0], ()))
+
+
+def _run_step(step: str, run: Run, project: Path, ahead: Kernels) -> None:
     if step == REPORT_STEP[0]:
         _report(step, run)
         return
     # Relative, because papermill writes parameters into the notebook.
     parameters = {"run_dir": os.path.relpath(run.folder, run.workspace.root)}
     notebook = project / "notebooks" / f"{step}.ipynb"
-    run_notebook(notebook, run.folder / "notebooks" / notebook.name, parameters, cwd=run.workspace.root)
+    run_notebook(notebook, run.folder / "notebooks" / notebook.name, parameters, cwd=run.workspace.root, ahead=ahead)
 
 
 def _report(step: str, run: Run) -> None:
-    """Write the reports once no raw identifier is in what the notebooks wrote, and keep them if none is in them either.
+    from fraudlab.report.making import checked_reports
 
-    They come in each language and format of the config; the notebooks' pages and the index lie beside them.
+    run.done(step, checked_reports(run))
 
-    Raises
-    ------
-    FraudlabError : a raw identifier was found; no notebook, evidence or report goes to MLflow.
-    """
-    from fraudlab.checks import CHECKS, overview
-    from fraudlab.datasets import raw_identifiers
-    from fraudlab.report.index import write_index
-    from fraudlab.report.making import make_reports, signer_of
 
-    needles = raw_identifiers(run.config)
-    finding = CHECKS["FL004"]([run.folder], needles, root=run.folder)
-    earlier = [check for check in run.load_json("checks") if check["code"] != finding.code]
-    every = earlier + overview({"identifiers": finding}).to_dict("records")
-    run.save_json("checks", sorted(every, key=lambda check: check["code"]))
-    if not finding.stops:
-        made = make_reports(run)
-        written = [*made.reports, *made.notebooks]
-        finding = CHECKS["FL004"](written, needles, root=run.workspace.reports)
-        if finding.stops:
-            for path in written:
-                path.unlink()
-            write_index(run.workspace, signer_of(run.workspace)[0])
-    if finding.stops:
-        raise FraudlabError(
-            f"{finding.code} {finding.title.lower()}: {finding.sentence} No notebook, evidence or report of this run "
-            f"was logged; they lie in {run.folder.name} only. Mend the cell that wrote it and run again."
-        )
-    size = made.reports[0].stat().st_size / 1e3
-    count = "one file" if len(made.reports) == 1 else f"{len(made.reports)} reports"
-    run.done(step, "; ".join([f"{size:,.0f} kB, {count}, no network needed", *made.remarks]))
+def _settle_shadow(run: Run, progress: Callable[[dict[str, Any]], None]) -> None:
+    """Look at the version in shadow with what has come in, before another is trained; nothing of it stops the run."""
+    from fraudlab import shadowing
+
+    try:
+        seen = shadowing.settle(run.config, run.workspace, as_of=run.config.as_of_time)
+    except FraudlabError as error:
+        progress({"step": "shadow", "status": "shadow", "said": f"not looked at: {error}"})
+        return
+    if seen is not None:
+        run.note(shadow=seen.said)
+        progress({"step": "shadow", "status": "shadow", "said": seen.said, "state": seen.state})
 
 
 def _command(config_path: Path, project: Path, changes: dict[str, Any]) -> str:

@@ -215,6 +215,23 @@ def test_the_keys_and_what_was_not_asked_for_stay_out(workspace: Workspace, tmp_
     assert not any(key in data for key in secret for data in held)
 
 
+def test_of_a_team_s_registry_the_backup_says_where_it_is(workspace: Workspace, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("psycopg", reason="the extra `team` is not installed")
+    ann = load_transactions("demo", purpose=PURPOSE, workspace=workspace)["customer_id"].iloc[0]
+    shutil.rmtree(workspace.mlruns)
+    lineage.keep(lineage.path_of(workspace.lineage, "demo", "1"), [ann])
+    settings = 'store = "postgresql://me@127.0.0.1:1/fraud"\nartifacts = "s3://models"\n'
+    (workspace.root / "tracking.toml").write_text(settings)
+    monkeypatch.setenv("FRAUDLAB_HOME", str(workspace.root))
+    made = CliRunner().invoke(app, ["backup", "create", "--out", str(tmp_path / "kept.flbk")])
+    assert made.exit_code == 0, made.output
+    assert "the team's, in 127.0.0.1/fraud: dump that database and copy its files too" in made.output
+    # It comes back although that database is away; what is due is marked by the next retraining.
+    erase("demo", ann, source="letter of 2026-03-01", workspace=workspace)
+    assert backup.restore(tmp_path / "kept.flbk", tmp_path / "restored", workspace)["due"] == []
+    assert (tmp_path / "restored" / "tracking.toml").read_text() == settings
+
+
 def test_a_live_writer_does_not_tear_the_copy(workspace: Workspace, tmp_path: Path) -> None:
     database = workspace.mlruns / "mlflow.db"
     database.unlink()

@@ -26,6 +26,7 @@ SMALL = {
     "anomaly__kind": "none",
     "model__n_estimators": 15,
     "decision__alerts_per_day": 2,
+    "decision__explore_per_day": 0,
     "decision__limit_per_day": 0,
     "decision__step_up_per_day": 3,
     "gate__min_auc_roc": 0.0,

@@ -43,6 +43,9 @@ def test_numbers_titles_and_severities_stay():
         "FL018": ("What was learnt is recent enough", "blocks promotion"),
         "FL019": ("At the budget it is not below the champion", "blocks promotion"),
         "FL020": ("No planted noise ranks among the first features", "informs"),
+        "FL021": ("No day is missing", "informs"),
+        "FL022": ("No payments came twice", "blocks promotion"),
+        "FL023": ("The share of fraud can be believed", "blocks promotion"),
     }
     assert all(code == check.code for code, check in CHECKS.items())
 

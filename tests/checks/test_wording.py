@@ -110,8 +110,8 @@ def test_the_page_in_docs_is_the_guide(lang: str, name: str):
 
 
 def test_an_unknown_check_or_language_is_refused():
-    with pytest.raises(FraudlabError, match="check: must be one of the numbered checks; unknown 'FL021'; did you mean"):
-        entry("FL021")
+    with pytest.raises(FraudlabError, match="check: must be one of the numbered checks; unknown 'FL091'; did you mean"):
+        entry("FL091")
     with pytest.raises(FraudlabError, match="lang: must be one of en, zh; found 'de'"):
         entry("FL001", "de")
 

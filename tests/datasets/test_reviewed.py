@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def cases(vault: Vault) -> pd.DataFrame:
         alert_id=rows["customer_id"].map(codes),
         model="demo", version="1", as_of=rows["event_time"].max() + DAY, score=0.5, risk=0.5, tier="high",
         action="manual_review", reasons='[{"code": "R1", "en": "It is large", "zh": "金额较大"}]', rules="",
+        chance=np.nan,
     )  # fmt: skip
 
 
@@ -224,7 +226,7 @@ def test_a_case_labels_its_payments_from_the_decision_on_and_not_before(workspac
     done = import_outcomes("demo", path, now=NOW, workspace=workspace)
     assert done == {
         "kind": "cases", "rows": 1, "undecided": 0, "unknown": 0, "outcomes": 3, "new": 3, "already": 0, "fraud": 3,
-        "genuine": 0, "unsure": 0,
+        "genuine": 0, "unsure": 0, "random": 0,
     }  # fmt: skip
     known = labels_of(workspace, ids)
     assert known["is_fraud"].tolist() == [True] * 3
@@ -496,3 +498,18 @@ def test_a_data_set_without_dated_labels_or_investigations_takes_no_outcome(
         InputError, match="its contract has no purpose 'case-investigation', so no case of it may be kept"
     ):
         append(vault_of(workspace), "demo", OUTCOMES, pd.DataFrame(columns=list(OUTCOMES.columns)), came={}, now=NOW)
+
+
+def test_outcomes_from_before_there_were_random_checks_go_on(workspace: Workspace) -> None:
+    case = first_case(workspace)
+    older = replace(OUTCOMES, columns={name: told for name, told in OUTCOMES.columns.items() if name != "chance"})
+    rows = case.assign(outcome="genuine", decided_at=case["event_time"] + DAY, source="review", by="desk-1")
+    append(vault_of(workspace), "demo", older, rows, came={}, now=NOW)
+    assert "chance" not in vault_of(workspace).read("demo.outcomes")
+    assert outcomes_of(vault_of(workspace), "demo")["chance"].isna().all()
+    decided = str(case["event_time"].max() + 2 * DAY)
+    record_outcome("demo", case["alert_id"][0], "fraud", decided_at=decided, now=NOW, workspace=workspace)
+    held = vault_of(workspace).read("demo.outcomes")
+    assert list(held) == list(OUTCOMES.columns)
+    assert len(held) == 6
+    assert labels_of(workspace, case["transaction_id"].tolist())["is_fraud"].all()

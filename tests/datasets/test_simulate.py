@@ -353,3 +353,26 @@ def test_the_guide_describes_every_typology_with_its_measured_share(table):
         assert row, name
         stated = int(row[1].replace(",", ""))
         assert abs(stated - counts[name]) < 0.25 * counts[name], name
+
+
+def test_kinds_of_fraud_can_begin_later() -> None:
+    always = simulate(SMALL, seed=3, identities=False)
+    begins = SMALL.model_copy(update={"onset": {"large_amount": 30, "account_takeover": 45}})
+    later = simulate(begins, seed=3, identities=False)
+    day = (later["paid_at"] - pd.Timestamp(SMALL.start, tz="UTC")).dt.days
+    for name, first in begins.onset.items():
+        mine = later["fraud_scenario"] == name
+        assert day[mine].min() >= first
+        before = always[always["fraud_scenario"] == name]
+        assert mine.sum() < len(before)
+    # What a kind that begins later took over before is free again; other kinds have at least what they had.
+    had, have = (each["fraud_scenario"].value_counts() for each in (always, later))
+    assert all(have[name] >= had[name] for name in had.index if name and name not in begins.onset)
+    early = always["paid_at"] < pd.Timestamp(SMALL.start, tz="UTC") + pd.Timedelta(days=30)
+    assert ((always["fraud_scenario"] == "large_amount") & early).any()
+
+
+def test_an_unknown_kind_of_fraud_cannot_begin() -> None:
+    wrong = SMALL.model_copy(update={"onset": {"card_test": 3}})
+    with pytest.raises(InputError, match=r"^dataset.simulate.onset: unknown kind of fraud 'card_test'; did you mean"):
+        simulate(wrong, seed=1, identities=False)

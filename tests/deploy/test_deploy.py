@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import yaml
 from typer.testing import CliRunner
 
 from fraudlab.cli import app
+from fraudlab.config import Workspace
+from fraudlab.tracking_place import settings_of
 
 KUBERNETES = "1.37"
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -154,3 +157,54 @@ def test_the_container_runs_as_nobody_and_holds_no_keys():
         for name in line.split():
             assert (root / name).exists(), name
             assert name not in (".keys", "data", "runs", ".")
+
+
+# -- the files of deploy/team --------------------------------------------------------------------------------------
+
+TEAM = DEPLOY / "team"
+
+
+def test_compose_reads_its_file():
+    done = subprocess.run(
+        [needs("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", TEAM / "compose.yaml"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_team_s_servers_are_closed_and_filled_from_one_file():
+    text = (TEAM / "compose.yaml").read_text()
+    wanted = set(re.findall(r"\$\{(\w+)", text))
+    given = dict(re.findall(r"^(\w+)=(.*)$", (TEAM / "example.env").read_text(), flags=re.M))
+    assert wanted == set(given)
+    services = yaml.safe_load(text)["services"]
+    for name, service in services.items():
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert all(port.startswith("${ADDRESS") for port in service["ports"]), name
+        assert re.search(r":v?\d+(\.\d+)*$", service["image"]), "a version of its own"
+        assert {"server_crt", "server_key"} <= set(service["secrets"]), "TLS"
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert (TEAM / source).is_file() if source.startswith("./") else source in ("database", "files")
+    ignored = (TEAM / ".gitignore").read_text().split()
+    assert {".env", "secrets/"} <= set(ignored)
+    # Only what the database's hosts file lets in: TLS, a password, three roles.
+    rules = [line.split() for line in (TEAM / "pg_hba.conf").read_text().splitlines() if not line.startswith("#")]
+    assert [rule[0] for rule in rules] == ["local", "hostssl"]
+    assert rules[1][2].split(",") == re.findall(r"CREATE ROLE (\w+) LOGIN", (TEAM / "roles.sql").read_text())
+
+
+def test_the_project_s_settings_fit_the_servers(tmp_path):
+    shutil.copy(TEAM / "tracking.toml", tmp_path)
+    settings = settings_of(Workspace(tmp_path))
+    services = yaml.safe_load((TEAM / "compose.yaml").read_text())["services"]
+    assert services["database"]["environment"]["POSTGRES_DB"] == settings.store.rpartition("/")[2]
+    assert services["files"]["ports"][0].endswith(settings.s3_endpoint.rpartition(":")[2])
+    bucket, prefix = settings.artifacts.removeprefix("s3://").split("/")
+    resources = {
+        resource
+        for statement in json.loads((TEAM / "bucket-policy.json").read_text())["Statement"]
+        for resource in statement["Resource"]
+    }
+    assert resources == {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{prefix}/*"}

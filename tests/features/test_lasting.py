@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fraudlab.features.lasting import _auc, _breaks, _code, _lasting, stability, time_consistency
+from fraudlab.drift.distances import bin_breaks, bin_codes
+from fraudlab.features.lasting import _auc, _lasting, stability, time_consistency
 from fraudlab.schema import InputError
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -245,10 +246,10 @@ def test_a_value_that_fills_a_bin_has_its_own():
         (np.full(50, 3.0), (3, 4)),
         (np.arange(9.0), (3, 4)),
     ):
-        breaks = _breaks(values, 10)
-        low, high = _code(np.array(apart, dtype=float), breaks)
+        breaks = bin_breaks(values, 10)
+        low, high = bin_codes(np.array(apart, dtype=float), breaks)
         assert low < high
-    assert _code(np.array([np.nan]), _breaks(np.array([np.nan]), 10)).tolist() == [1]
+    assert bin_codes(np.array([np.nan]), bin_breaks(np.array([np.nan]), 10)).tolist() == [1]
 
 
 def test_bins_are_laid_on_the_reference_alone():

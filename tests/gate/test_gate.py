@@ -17,7 +17,13 @@ from fraudlab.schema import InputError
 
 DAY = pd.Timedelta(days=1)
 REFIT_END = pd.Timestamp("2026-05-03", tz="UTC")
-FOLD = SimpleNamespace(refit_end=REFIT_END, test_start=REFIT_END + 14 * DAY, test_end=REFIT_END + 35 * DAY)
+FOLD = SimpleNamespace(
+    refit_end=REFIT_END,
+    test_start=REFIT_END + 14 * DAY,
+    test_end=REFIT_END + 35 * DAY,
+    test=np.arange(950),
+    unlabelled={"test": 50},
+)
 OURS = {"xgboost__auc_roc": 0.9, "xgboost__card_precision_at_k": 0.3, "rules__card_precision_at_k": 0.1}
 SCORES = pd.DataFrame({"champion": [0.1]})
 
@@ -38,13 +44,13 @@ def difference(value: float, low: float, high: float) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("changes", "beside", "passed"),
     [
-        ({}, None, [True, True]),
-        ({"xgboost__auc_roc": 0.55}, None, [False, True]),
-        ({"rules__card_precision_at_k": 0.3}, None, [True, False]),
-        ({}, (0.0, 0.0, 0.0), [True, True, True, True]),
-        ({}, (-0.01, -0.019, 0.02), [True, True, True, True]),
-        ({}, (0.01, -0.021, 0.05), [True, True, True, False]),  # ahead as it seems, but the test is too small to tell
-        ({}, (np.nan, np.nan, np.nan), [True, True, True, False]),
+        ({}, None, [True, True, True]),
+        ({"xgboost__auc_roc": 0.55}, None, [False, True, True]),
+        ({"rules__card_precision_at_k": 0.3}, None, [True, False, True]),
+        ({}, (0.0, 0.0, 0.0), [True] * 5),
+        ({}, (-0.01, -0.019, 0.02), [True] * 5),
+        ({}, (0.01, -0.021, 0.05), [True] * 4 + [False]),  # ahead as it seems, but the test is too small to tell
+        ({}, (np.nan, np.nan, np.nan), [True] * 4 + [False]),
     ],
 )
 def test_the_gate(changes, beside, passed) -> None:
@@ -89,7 +95,7 @@ def numbered(**results: tuple[str, str]) -> dict[str, Finding]:
     ("findings", "found", "passed"),
     [
         ({}, "none failed", True),
-        ({"FL013": ("passed", ""), "FL009": ("failed", ""), "FL014": ("not applicable", "")}, "none failed", True),
+        ({"FL013": ("passed", ""), "FL010": ("failed", ""), "FL014": ("not applicable", "")}, "none failed", True),
         ({"FL014": ("failed", ""), "FL007": ("failed", "")}, "FL007, FL014", False),
         ({"FL014": ("failed", "seen")}, "none failed; waived: FL014", True),
         ({"FL014": ("failed", "seen"), "FL001": ("failed", "")}, "FL001; waived: FL014", False),
@@ -105,7 +111,75 @@ def test_a_failed_check_that_blocks_promotion_holds_the_candidate_back(findings,
         "passed": passed,
     }
     without = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD)
-    assert rows[:-1] == without
+    assert rows[:3] == without
+    assert [row["found"] for row in rows[3:5]] == ["not applicable: it was not asked"] * 2
+    assert all(row["passed"] for row in rows[3:5])
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown", "least", "passed", "found"),
+    [
+        (900, 100, 0.9, True, "0.900"),
+        (899, 101, 0.9, False, "0.899"),
+        (0, 100, 0.9, False, "0.000"),
+        (0, 0, 0.9, False, "0.000"),
+        (10, 90, 0.0, True, "0.100"),
+    ],
+)
+def test_labels_that_are_not_known_yet_hold_the_candidate_back(known, unknown, least, passed, found) -> None:
+    fold = SimpleNamespace(**vars(FOLD) | {"test": np.arange(known), "unlabelled": {"test": unknown}})
+    rows = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(min_known_labels=least), fold=fold)
+    assert rows[2] == {
+        "check": "labels of the test part are known (share; late reports: FL006)",
+        "required": f">= {least:.3f}",
+        "found": found,
+        "passed": passed,
+    }
+
+
+def errors(low: float) -> pd.DataFrame:
+    row = {"metric": "calibration_error", "stage": "after", "model": "xgboost", "value": 2.0, "low": low, "high": 3.0}
+    return pd.DataFrame([row | {"n": 900, "note": ""}])
+
+
+def ratios(*rows: tuple[str, float, float]) -> pd.DataFrame:
+    made = [
+        {"view": "group", "by": "age_band", "group": group, "metric": "false_positive_ratio", "model": "xgboost"}
+        | {"value": value, "low": low, "high": value + 1, "n": 900, "note": ""}
+        for group, value, low in rows
+    ]
+    return pd.DataFrame(made)
+
+
+@pytest.mark.parametrize(
+    ("low", "ratio_low", "passed"),
+    [(1.0, 2.0, [True, True]), (1.001, 1.9, [False, True]), (0.2, 2.001, [True, False]), (0.2, np.nan, [True, True])],
+)
+def test_stated_risks_and_groups_are_held_against_the_gates_own_limits(low, ratio_low, passed) -> None:
+    """The checks that inform make the tables; the gate's wider limits decide."""
+    findings = {
+        "FL009": CHECKS["FL009"](errors(low), "xgboost"),
+        "FL011": CHECKS["FL011"](
+            ratios(("18-30", 0.9, 0.7), ("60+", 2.5, ratio_low), ("few", np.nan, np.nan)), "xgboost"
+        ),
+    }
+    rows = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD, findings=findings)
+    mine = [row for row in rows if "FL009" in row["check"] or "FL011" in row["check"]]
+    assert [row["passed"] for row in mine] == passed
+    assert [row["required"] for row in mine] == ["<= 1.000", "<= 2.000"]
+    assert mine[0]["found"] == f"2.000, interval {low:.3f} to 3.000"
+    worst = "0.900, interval 0.700 to 1.900" if np.isnan(ratio_low) else f"2.500, interval {ratio_low:.3f} to 3.500"
+    assert mine[1]["found"] == worst
+    wider = GateConfig(max_calibration_error=5, max_group_ratio=5)
+    assert all(
+        row["passed"] for row in promotion_gate(figures(**OURS), "xgboost", None, wider, fold=FOLD, findings=findings)
+    )
+
+
+def test_what_no_check_could_judge_does_not_hold_back() -> None:
+    findings = {"FL009": CHECKS["FL009"](None, "xgboost"), "FL011": CHECKS["FL011"](None, "xgboost")}
+    rows = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD, findings=findings)
+    assert [(row["found"], row["passed"]) for row in rows[3:5]] == [("not applicable", True)] * 2
 
 
 @pytest.mark.parametrize(

@@ -251,3 +251,50 @@ def test_enough_found_on_each_day_stays_as_it_is_and_weeks_add_up() -> None:
     assert weeks["hits"].isna().all(), "five found on the last day would tell, and so would their sum less it"
     assert weeks.loc[0, "perfect_precision"] == pytest.approx((3 + 5 + 1 + 2 * 4) / 35)
     assert protected("daily", weeks) is weeks
+
+
+def test_where_labels_come_from_tells_no_small_count() -> None:
+    counts = {
+        "source: fraud": 300,
+        "source: genuine": 9000,
+        "review": 40,
+        "random": 3,
+        "chargeback": 0,
+        "not known": 60,
+    }
+    rows = [("label_share", name, n / 9403, n) for name, n in counts.items()]
+    rows += [("looked_at", "listed", 0.8, 50), ("looked_at", "not listed", 3 / 9353, 9353)]
+    table = pd.DataFrame(rows, columns=["metric", "group", "value", "n"]).assign(low=np.nan, high=np.nan, note="")
+    shown = protected("label_sources", table).set_index(["metric", "group"])
+    told = shown.loc["label_share"]
+    assert told["n"].isna().sum() == 2, "the small one, and the one that would give it away"
+    assert told.loc[["random", "review"], ["n", "value"]].isna().all(axis=None)
+    assert told.loc["chargeback", "n"] == 0
+    assert shown.loc["looked_at", "value"].isna().all(), "each would tell the other"
+    pd.testing.assert_frame_equal(protected("label_sources", shown.reset_index()), shown.reset_index())
+
+
+@pytest.mark.parametrize(("found", "hidden"), [(0, False), (1, True), (9, True), (10, False)])
+def test_what_few_frauds_found_by_chance_would_tell_is_hidden(found: int, hidden: bool) -> None:
+    rows = [("random_checks", 1.0, 200), ("frauds_found", found, 200), ("frauds_per_10000", 5.0, 200)]
+    rows += [("hidden_frauds", 70.0, 200), ("queue_recall", 0.6, 300), ("queue_precision", 0.5, 300)]
+    table = pd.DataFrame(rows, columns=["metric", "value", "n"]).assign(low=0.1, high=0.9, note="200 days")
+    shown = protected("blind_side", table).set_index("metric")
+    named = ["frauds_found", "frauds_per_10000", "hidden_frauds", "queue_recall"]
+    assert shown.loc[named, ["value", "low", "high"]].isna().all(axis=None) == hidden
+    assert shown.loc[["random_checks", "queue_precision"], "value"].notna().all()
+    assert shown.loc[named, "note"].str.startswith("not shown: a count below 10").all() == hidden
+    pd.testing.assert_frame_equal(protected("blind_side", shown.reset_index()), shown.reset_index())
+
+
+def test_a_recall_does_not_tell_the_few_frauds_that_the_queue_listed() -> None:
+    rows = [
+        ("random_checks", 0.5, 60),
+        ("frauds_found", 0.0, 30),
+        ("queue_recall", 1.0, 20),
+        ("queue_precision", 0.2, 20),
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "value", "n"]).assign(low=0.1, high=0.9, note="")
+    shown = protected("blind_side", table).set_index("metric")["value"]
+    assert shown[["queue_recall", "queue_precision"]].isna().all()
+    assert shown["frauds_found"] == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,9 +15,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from fraudlab import production, tracking
+from fraudlab import production, tracking, tracking_decisions
 from fraudlab.cli import app
 from fraudlab.config import ModelConfig, RunConfig, Workspace
+from fraudlab.decision_record import is_whole
 from fraudlab.decisions import Thresholds
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.schema import InputError
@@ -118,10 +121,55 @@ def test_a_promotion_decided_against_another_champion_is_refused(workspace):
         production.promote(workspace, "demo", "3", reason="  ")
 
 
+def test_a_registry_without_a_model_has_no_history(tmp_path):
+    workspace = Workspace(tmp_path / "new")
+    tracking.open_store(workspace)
+    assert production.settle(workspace) == []
+    assert production.history(workspace).empty
+    with pytest.raises(InputError, match="'demo' has no champion; found none to go back from"):
+        production.rollback(workspace, "demo", reason="back")
+
+
+def test_a_promotion_by_hand_and_a_rollback_leave_a_record(workspace):
+    production.promote(workspace, "demo", "1", reason="first")
+    production.promote(workspace, "demo", "2", reason="better")
+    production.rollback(workspace, "demo", reason="worse after all")
+    client = tracking.open_store(workspace)
+    told = {version: tracking_decisions.decisions(client, "demo", version) for version in "123"}
+    assert {version: [each["reason"] for each in records] for version, records in told.items()} == {
+        "1": ["first", "rollback: worse after all"],
+        "2": ["better"],
+        "3": [],
+    }
+    back = told["1"][-1]
+    assert (back["by"], back["champion_before"], back["champion_after"]) == ("hand", "2", "1")
+    assert back["amends"] == told["1"][0]["digest"]
+    assert set(back["made_from"]) == {"config_digest"}
+    assert all(is_whole(each) for records in told.values() for each in records)
+    entries = audit_log(workspace).entries("decide")["facts"].tolist()
+    digests = [record["digest"] for record in (told["1"][0], told["2"][0], back)]
+    assert [facts["record_digest"] for facts in entries] == digests
+    promoted = audit_log(workspace).entries("promote")["facts"]
+    assert [facts["decision_digest"] for facts in promoted] == digests
+    production.enter(workspace, back)  # again: nothing is entered twice
+    assert len(audit_log(workspace).entries("decide")) == 3
+    assert len(tracking_decisions.decisions(client, "demo", "1")) == 2
+
+
+def test_a_rollback_loads_no_learning_library(workspace):
+    """Bytes are checked without it; importing it would take most of the five seconds."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import fraudlab.production, sys; print(*sys.modules)"], capture_output=True, text=True
+    ).stdout.split()
+    assert "mlflow" in loaded
+    assert {"xgboost", "sklearn", "shap", "numba", "matplotlib"}.isdisjoint(loaded)
+
+
 def test_a_damaged_version_is_no_way_back(workspace):
     for version in ("1", "2"):
         production.promote(workspace, "demo", version, reason="because")
-    folder = tracking.package_folder(tracking.open_store(workspace).get_model_version("demo", "1"))
+    client = tracking.open_store(workspace)
+    folder = tracking.package_folder(client, client.get_model_version("demo", "1"))
     (folder / "decision.json").write_text("{}")
     with pytest.raises(InputError, match=r"damaged: decision\.json"):
         production.rollback(workspace, "demo", reason="back")

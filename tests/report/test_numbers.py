@@ -30,7 +30,17 @@ NUMBER = re.compile(r"[+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?: %)?")
 SOURCES = {
     "summary": ("metrics", "decision", "fold", "run", "checks"),
     "purpose": ("run", "data"),
-    "data": ("data", "run", "fold", "config", "data_quality", "daily_volume", "label_maturity"),
+    "data": (
+        "data",
+        "run",
+        "fold",
+        "config",
+        "data_quality",
+        "daily_volume",
+        "label_maturity",
+        "label_sources",
+        "blind_side",
+    ),
     "privacy": ("data", "run", "anonymity", "membership"),
     "method": ("fold", "models", "decision", "config", "features"),
     "features": ("features",),

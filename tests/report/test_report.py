@@ -589,6 +589,8 @@ OPTIONAL = {
     "membership.csv": "privacy",
     "daily_volume.csv": "data",
     "label_maturity.csv": "data",
+    "label_sources.csv": "data",
+    "blind_side.csv": "data",
     "daily.csv": "performance",
     "roc.csv": "ranking",
     "pr.csv": "ranking",

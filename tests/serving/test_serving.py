@@ -239,7 +239,7 @@ def test_an_unknown_format_is_refused(folder):
     about = json.loads((folder / "package.json").read_text())
     about["format"] = 2
     about.pop("digest")
-    (folder / "package.json").write_bytes(serving._json(about | {"digest": serving.digest_of(about)}))
+    (folder / "package.json").write_bytes(serving.as_json(about | {"digest": serving.digest_of(about)}))
     with pytest.raises(InputError, match="its format is 2, this version reads 1"):
         load_package(folder)
 
@@ -254,7 +254,7 @@ def test_an_earlier_package_is_replaced_and_nothing_else(model, folder, tmp_path
         save_package(tmp_path / "letters", model, THRESHOLDS, DESCRIBE, {})
 
 
-@pytest.mark.parametrize("step", ["save_model", "_write", "_swap", "_digests"])
+@pytest.mark.parametrize("step", ["save_model", "_write", "_swap", "digests_of"])
 def test_a_failed_save_leaves_the_earlier_package_and_no_litter(model, folder, tmp_path, monkeypatch, step):
     def fail(*_):
         raise OSError("no space left on device")

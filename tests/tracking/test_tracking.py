@@ -22,7 +22,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from fraudlab import tracking
+from fraudlab import tracking, tracking_store
 from fraudlab.config import ModelConfig, RunConfig, Workspace, config_digest
 from fraudlab.decisions import Thresholds
 from fraudlab.schema import FraudlabError, InputError
@@ -127,7 +127,7 @@ def python(script: str, *words: str, flags: tuple[str, ...] = (), **environment:
 START = """
 import os, signal, sys
 from pathlib import Path
-from fraudlab import tracking
+from fraudlab import tracking, tracking_store
 from fraudlab.config import RunConfig, Workspace
 client = tracking.open_store(Workspace(Path(sys.argv[1])))
 config = RunConfig.model_validate({"name": "demo", "dataset": {"name": "demo", "source": "simulate", "contract": "c"}})
@@ -178,7 +178,7 @@ def test_a_database_half_made_is_none(template, tmp_path, monkeypatch):
     mlruns = tmp_path / "mlruns"
     mlruns.mkdir()
     (mlruns / ".new-of-a-killed-process").touch()
-    monkeypatch.setattr(tracking, "SqlAlchemyStore", Interrupted)
+    monkeypatch.setattr(tracking_store, "SqlAlchemyStore", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         tracking.open_store(Workspace(tmp_path))
     assert sorted(path.name for path in mlruns.iterdir()) == [".lock", "artifacts"]

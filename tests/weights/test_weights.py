@@ -10,10 +10,10 @@ from scipy.stats import ecdf
 from sklearn.linear_model import LogisticRegression
 
 from fraudlab.config import SamplingConfig
+from fraudlab.delays import ReportDelays
 from fraudlab.schema import InputError
 from fraudlab.weights import (
     MOST,
-    ReportDelays,
     drawn,
     held_out_scores,
     prior_corrected,

@@ -136,7 +136,7 @@ def _audited(restored: Workspace, anchor: dict[str, Any]) -> str:
 
 def _champions(workspace: Workspace) -> list[str]:
     """Return the registered models that have a champion."""
-    if not (workspace.mlruns / "mlflow.db").is_file():
+    if not tracking.has_registry(workspace):
         return []
     client = tracking.open_store(workspace)
     names = tracking.models_table(client)["name"].unique()

@@ -28,6 +28,7 @@ from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import FraudlabError, InputError
+from fraudlab.tracking_place import SETTINGS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -77,6 +78,8 @@ def stage(workspace: Workspace, folder: Path, *, runs: bool = False, reports: bo
     trees += [workspace.runs] * runs + [workspace.reports] * reports
     for tree in trees:
         _copy_tree(tree, folder / tree.relative_to(workspace.root))
+    if (workspace.root / SETTINGS).is_file():  # where the team keeps runs and models, which has backups of its own
+        _copy(workspace.root / SETTINGS, folder / SETTINGS)
     anchor = audit_log(workspace).anchor() if workspace.audit.is_file() else None
     take_database(workspace.audit)
     files = digests(folder)

@@ -68,7 +68,7 @@ def export_queue(
 
     Parameters
     ----------
-    table : from `queue_table`.
+    table : from `queue_table`; of a blind one the page has no column of what the model says.
     path : the file; an older one is replaced in one step.
     form : "csv", "xlsx" or "html"; default: by the file's ending.
     lang : of the reasons, and of the whole page.
@@ -232,23 +232,26 @@ def _html(table: pd.DataFrame, dataset: str, as_of: pd.Timestamp | None) -> byte
         ]
         for row in table.to_dict("records")
     ]
-    grid = Table(
-        say("Cases for review, the newest day first, then the riskiest"),
-        [
-            say("Case"),
-            say("Day"),
-            say("Days old"),
-            say("Customer (code)"),
-            say("Payments"),
-            say("Amount"),
-            say("Stated risk"),
-            say("Recommended"),
-            say("Why"),
-            say("State"),
-        ],
-        rows,
-        "mmrlrrrlll",
-    )
+    heads = [
+        say("Case"),
+        say("Day"),
+        say("Days old"),
+        say("Customer (code)"),
+        say("Payments"),
+        say("Amount"),
+        say("Stated risk"),
+        say("Recommended"),
+        say("Why"),
+        say("State"),
+    ]
+    align, caption = "mmrlrrrlll", say("Cases for review, the newest day first, then the riskiest")
+    if len(table) and table["risk"].isna().all() and not any(map(len, table["reasons"])):
+        # A blind queue says nothing of the model.
+        kept = [0, 1, 2, 3, 4, 5, 9]
+        rows = [[row[place] for place in kept] for row in rows]
+        heads, align = [heads[place] for place in kept], "mmrlrrl"
+        caption = say("Cases for review, the newest day first")
+    grid = Table(caption, heads, rows, align)
     when = "" if as_of is None else f"{as_of:%Y-%m-%d %H:%M}"
     content = {"grid": grid, "dataset": dataset, "as_of": when, "cases": len(rows)}
     return fill("queue.html.j2", title=say("Queue of cases"), **content).encode()

@@ -1,4 +1,4 @@
-"""The queue: the cases of each day that the model ranks highest, within what investigators can review."""
+"""The queue: the cases of each day that the model ranks highest, within what can be reviewed, and a few by chance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pandas as pd
 
 from fraudlab import explain, rulebook, ruling, serving, tracking
 from fraudlab import reasons as reasons_of
+from fraudlab.casework.drawing import KEY, days_to_draw, draw_cases
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import load_transactions
-from fraudlab.datasets.companions import CASES, INVESTIGATION, append
+from fraudlab.datasets.companions import CASES, INVESTIGATION, append, companion_rows
 from fraudlab.datasets.labelling import cases_of
 from fraudlab.datasets.load import allowed_columns
 from fraudlab.datasets.reviewed import outcomes_of
@@ -25,9 +26,6 @@ from fraudlab.tracking_registry import find_version
 
 SCORING = "fraud-detection"
 """The purpose that payments are scored for, where the contract states it; else they are for "case-investigation"."""
-
-KEY = "case"
-"""The named key that cases' codes are made with."""
 
 DAYS = 7
 SHOWN_CODE = 8
@@ -48,7 +46,8 @@ def list_cases(
 
     Parameters
     ----------
-    config : names the data set, whose cases are counted and how many a day can be reviewed (`decision.alerts_per_day`).
+    config : names the data set, whose cases are counted, how many a day can be reviewed (`decision.alerts_per_day`) and
+        how many more are drawn by chance (`decision.explore_per_day`).
     model : NAME@ALIAS, NAME/VERSION or NAME, which is its champion; default: the config's own.
     since : cases of this day (UTC) and later; default: seven days before `as_of`.
     as_of : what was known then; default: the config's, else when the file was ingested, else all.
@@ -57,8 +56,9 @@ def list_cases(
 
     Returns
     -------
-    dict: model, version, since, as_of (ISO), payments (scored), cases (found), new (cases not listed before), rules
-    ("" or why the config's rules could not be asked).
+    dict: model, version, since, as_of (ISO), payments (scored), cases (found), drawn (of them by chance), new (cases
+    not listed before), held (cases in the queue, of all listings), why ("" or why none was found), rules ("" or why
+    the config's rules could not be asked).
 
     Raises
     ------
@@ -70,7 +70,9 @@ def list_cases(
     -----
     A case is one customer (`split.entity`) on one day (UTC) with a payment at or above the model's review threshold.
     Of each day the highest ranking so many are listed; of those all payments at or above the threshold. A case that was
-    listed before stays as it was; payments of the same day that came later are added to it.
+    listed before stays as it was; payments of the same day that came later are added to it. Random checks are drawn
+    once for each whole day from the cases not listed by then, with all their payments (`drawing.draw_cases`); what is
+    recommended for them is a review.
     """
     vault = Vault(workspace.vault, open_keys(workspace))
     name, version, package = registered_package(workspace, model or config.name)
@@ -81,21 +83,41 @@ def list_cases(
     transactions = load_for_scoring(package, config.dataset.name, purpose, moment, workspace, manifest)
     moment = _moment(moment, manifest, transactions)
     start = (moment - pd.Timedelta(days=DAYS)).floor("D") if since is None else since
+    recent = np.flatnonzero(transactions["event_time"] >= start)
+    facts = {"model": name, "version": version, "since": start.isoformat(), "as_of": moment.isoformat()}
+    held = companion_rows(vault, config.dataset.name, CASES)
+    held = pd.DataFrame(columns=list(CASES.columns)) if held is None else held
+    if not len(recent):
+        why = _why_nothing_is_scored(transactions, manifest, purpose, start)
+        none = {"payments": 0, "cases": 0, "drawn": 0, "new": 0}
+        return facts | none | {"held": held["alert_id"].nunique(), "why": why, "rules": ""}
     progress(f"computing {len(package.features)} features")
     features = package.features_of(transactions)
-    recent = np.flatnonzero(transactions["event_time"] >= start)
     progress(f"scoring {len(recent):,} payments")
     rows = features.iloc[recent].reset_index(drop=True)
     scored = package.score(rows, reasons=False)
     entity = config.split.entity
     payments = transactions.iloc[recent].reset_index(drop=True)
-    chosen = choose_cases(
+    highest = choose_cases(
         scored["score"],
         payments["event_time"],
         payments[entity],
         threshold=package.thresholds.review,
         per_day=config.decision.alerts_per_day,
     )
+    drawn, chance = draw_cases(
+        payments["event_time"],
+        payments[entity],
+        scored["score"].to_numpy(),
+        listed=np.isin(np.arange(len(payments)), highest)
+        | payments["transaction_id"].astype("str").isin(held["transaction_id"]).to_numpy(),
+        per_day=config.decision.explore_per_day,
+        days=days_to_draw(start, moment, held["event_time"], held["chance"]),
+        dataset=config.dataset.name,
+        keys=vault.keys,
+    )
+    chosen = np.append(highest, drawn)
+    chances = np.append(np.full(len(highest), np.nan), chance)
     listed = payments.iloc[chosen]
     told = told_in_all(package, rows.iloc[chosen])
     fired, problem = fired_rules(config, listed, rows.iloc[chosen])
@@ -103,6 +125,7 @@ def list_cases(
         case_code(vault.keys, name, version, str(whose), day)
         for whose, day in zip(listed[entity], listed["event_time"].dt.strftime("%Y-%m-%d"))
     ]
+    recommended = scored["action"].astype("str").iloc[chosen].to_numpy()
     table = pd.DataFrame(
         {
             "transaction_id": listed["transaction_id"].astype("str"),
@@ -115,25 +138,24 @@ def list_cases(
             "score": scored["score"].iloc[chosen].to_numpy(),
             "risk": scored["risk"].iloc[chosen].to_numpy(),
             "tier": scored["tier"].astype("str").iloc[chosen].to_numpy(),
-            "action": scored["action"].astype("str").iloc[chosen].to_numpy(),
+            "action": np.where(np.isnan(chances), recommended, "manual_review"),
             "reasons": pd.Series(
                 [json.dumps(each, ensure_ascii=False) for each in told], index=listed.index, dtype="str"
             ),
             "rules": pd.Series(fired, index=listed.index, dtype="str"),
+            "chance": chances,
         }
     )
-    before = _listed(vault, config.dataset.name)
     now = pd.Timestamp.now("UTC") if now is None else now
     append(vault, config.dataset.name, CASES, table, came={"model": f"{name} {version}"}, now=now)
-    cases = dict.fromkeys(codes)
-    return {
-        "model": name,
-        "version": version,
-        "since": start.isoformat(),
-        "as_of": moment.isoformat(),
+    cases, before = set(codes), set(held["alert_id"])
+    return facts | {
         "payments": len(recent),
         "cases": len(cases),
-        "new": len([code for code in cases if code not in before]),
+        "drawn": len(set(codes[len(highest) :])),
+        "new": len(cases - before),
+        "held": len(cases | before),
+        "why": "" if cases else f"none of the {len(recent):,} payments reaches the model's review threshold",
         "rules": problem,
     }
 
@@ -177,6 +199,7 @@ def queue_table(
     as_of: pd.Timestamp | None = None,
     since: pd.Timestamp | None = None,
     open_only: bool = True,
+    blind: bool = False,
 ) -> pd.DataFrame:
     """Return the cases in the queue, the newest day and the highest risk first.
 
@@ -186,6 +209,8 @@ def queue_table(
     as_of : the moment that ages are counted to and outcomes are known at; default: that of the newest listing.
     since : cases of this moment and later.
     open_only : leave out cases that have an outcome.
+    blind : leave risk, tier, action, reasons and rules empty and order a day's cases by their codes, so that random
+        checks look like all others and are decided like them.
 
     Returns
     -------
@@ -235,9 +260,11 @@ def queue_table(
             "age_days": ((moment - grouped["event_time"].min()) // pd.Timedelta(days=1)).to_numpy(),
             "state": grouped["state"].agg(_worst).to_numpy(),
             "model": (best["model"] + " " + best["version"]).to_numpy(),
-            "_score": best["score"].to_numpy(),
+            "_score": 0.0 if blind else best["score"].to_numpy(),
         }
     )
+    if blind:
+        table = table.assign(risk=np.nan, tier="", action="", reasons=[[] for _ in range(len(table))], rules="")
     if open_only:
         table = table[table["state"] == "open"]
     ordered = table.sort_values(["day", "_score", "alert_id"], ascending=[False, False, True], kind="stable")
@@ -292,7 +319,8 @@ def registered_package(workspace: Workspace, reference: str) -> tuple[str, str, 
     whole = reference if "@" in reference or "/" in reference else f"{reference}@{tracking.CHAMPION}"
     found = find_version(client, whole)
     held = client.get_model_version(found.name, found.version)
-    package = serving.load_package(tracking.package_folder(held), digest=held.tags.get("fraudlab.package_digest"))
+    folder = tracking.package_folder(client, held)
+    package = serving.load_package(folder, digest=held.tags.get("fraudlab.package_digest"))
     return found.name, found.version, package
 
 
@@ -336,12 +364,25 @@ def _moment(as_of: pd.Timestamp | None, manifest: dict[str, Any], transactions: 
         return as_of
     if manifest.get("known_at") is not None:
         return utc(manifest["known_at"], "known_at")
+    if transactions.empty:
+        return utc(manifest["last"], "last")
     return transactions["event_time"].max() + pd.Timedelta(microseconds=1)
 
 
-def _listed(vault: Vault, dataset: str) -> set[str]:
-    name = CASES.name(dataset)
-    return set(vault.read(name, columns=["alert_id"])["alert_id"]) if name in vault.datasets() else set()
+def _why_nothing_is_scored(
+    transactions: pd.DataFrame, manifest: dict[str, Any], purpose: str, start: pd.Timestamp
+) -> str:
+    """Say why there is no payment to score from a moment on: too old, refused by its customers, or none so late."""
+    if len(transactions):
+        newest = f"the newest payment that may be scored is of {transactions['event_time'].max():%Y-%m-%d}"
+        return f"{newest}, before the first day asked for, {start:%Y-%m-%d}; name an earlier one with --since"
+    why = []
+    if past := transactions.attrs["past_retention"]:
+        days = manifest["purposes"][purpose]["retention_days"]
+        why.append(f"{past:,} are older than the {days:,} days that the contract allows it (retention_days)")
+    if refused := transactions.attrs["left_out"]["rows"]:
+        why.append(f"{refused:,} are of customers who do not allow it")
+    return f"no payment may be scored for the purpose '{purpose}': {' and '.join(why) or 'none is held from that time'}"
 
 
 def _states(ids: pd.Series, fraud: pd.Series, dataset: str, workspace: Workspace, moment: pd.Timestamp) -> pd.Series:

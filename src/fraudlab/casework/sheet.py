@@ -17,6 +17,7 @@ from fraudlab.report.blocks import Figure, Table, share
 from fraudlab.report.explaining import changed_inputs
 from fraudlab.report.language import capital, language, marked, plain, retold, say, speaking, term
 
+_SENTENCES = {tier.action: tier.sentence for tier in TIERS.values()}
 _TONES = {"severe": "bad", "high": "hold"}
 _HTML_LANG = {"zh": "zh-Hans"}
 _ALIGN = {"merchant_id": "l", "merchant_category": "l", "channel": "l", "country": "l", "auth": "l"}
@@ -88,11 +89,11 @@ def _content(case: Case) -> dict[str, Any]:
         "as_of": minute(case.as_of),
         "tone": _TONES.get(case.tier, "hold"),
         "action": words,
-        "action_sentence": retold(TIERS[case.tier].sentence),
+        "action_sentence": retold(_SENTENCES[case.action]),
         "key": [
             (say("Stated risk"), share(payments["risk"].max()), say("calibrated; of the riskiest payment")),
             (say("Amount"), f"{payments['amount'].sum():,.2f}", currency),
-            (say("Payments"), f"{len(payments)}", say("at or above the review threshold")),
+            (say("Payments"), f"{len(payments)}", say("that the decision is about")),
             (say("Waiting"), say("{n} days", n=waiting), say("on {moment}", moment=minute(case.as_of))),
         ],
         "reasons": [(each["code"], each[lang]) for each in case.reasons],
@@ -151,7 +152,7 @@ def _payments(payments: pd.DataFrame) -> Table:
         for row in rows.to_dict("records")
     ]
     return Table(
-        say("Payments that put the customer into the queue, in order of time (UTC)"),
+        say("Payments of this case, in order of time (UTC)"),
         [say("No."), say("When"), say("Amount"), say("Stated risk"), *(heads[name] for name in there)],
         cells,
         "lmrr" + "".join(_ALIGN[name] for name in there),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fraudlab.checks import inputs, labels, outputs, performance
+from fraudlab.checks import inputs, labels, outputs, performance, received
 from fraudlab.checks.finding import Answer, Check, Finding, Result, Severity, merged, overview, tables
 from fraudlab.schema import InputError, did_you_mean, refuse
 
@@ -56,6 +56,9 @@ CHECKS: dict[str, Check] = {
             "FL019", "At the budget it is not below the champion", "blocks promotion", performance.not_below_champion
         ),
         Check("FL020", "No planted noise ranks among the first features", "informs", inputs.above_noise),
+        Check("FL021", "No day is missing", "informs", received.no_gap),
+        Check("FL022", "No payments came twice", "blocks promotion", received.not_doubled),
+        Check("FL023", "The share of fraud can be believed", "blocks promotion", received.believable),
     )
 }
 

@@ -45,6 +45,7 @@ def create(
     Example: fraudlab backup create --out /media/safe/fraudlab.flbk
     """
     from fraudlab import backup
+    from fraudlab.tracking_place import settings_of
 
     chosen = _repository(repository, password_file, password_command)
     done = backup.create(workspace_of(), out=out, repository=chosen, runs=runs, reports=reports)
@@ -60,6 +61,8 @@ def create(
     for name, tables in done["tables"].items():
         typer.echo(f"  {name:<33} {sum(tables.values()):,} rows in {len(tables)} tables")
     typer.echo(f"  {done['files']:,} files, {done['bytes'] / 1e6:,.1f} MB, in {done['seconds']:.1f} s")
+    if (team := settings_of(workspace_of())) is not None:
+        typer.echo(f"Runs and models are the team's, in {team.shown}: dump that database and copy its files too.")
     typer.echo("The keys are not in it, and it is worth nothing without them: fraudlab keys backup FILE, kept apart.")
     typer.echo(f"Next: {_again('fraudlab backup verify', chosen, out)}")
 

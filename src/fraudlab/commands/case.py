@@ -26,6 +26,9 @@ def queue(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="csv, xlsx or html; default: by the file's ending.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Cases with an outcome too.")] = False,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Leave out risk, tier and reasons, which tell the random checks apart.")
+    ] = False,
     score: Annotated[
         bool, typer.Option("--score/--no-score", help="Score the newest payments first, or show what is listed.")
     ] = True,
@@ -65,7 +68,13 @@ def queue(
         begin = utc(listed["since"], "since")
         moment = utc(listed["as_of"], "as_of")
     dataset = loaded.dataset.name
-    table = cases.queue_table(dataset, workspace, since=begin, as_of=moment, open_only=not every)
+    if listed is not None and not listed["held"]:
+        if as_json:
+            print_json({"listed": listed, "written": None, "cases": []})
+            return
+        typer.echo(f"0 cases: {listed['why']}.")
+        return
+    table = cases.queue_table(dataset, workspace, since=begin, as_of=moment, open_only=not every, blind=blind)
     written = None
     if out is not None:
         written = export_queue(table, out, dataset=dataset, workspace=workspace, form=form, lang=lang, as_of=moment)
@@ -74,7 +83,7 @@ def queue(
         return
     if out is None and len(table):
         shown = table.assign(
-            risk=table["risk"].map(share),
+            risk="" if blind else table["risk"].map(share),
             amount=table["amount"].map("{:,.2f}".format),
             why=[reasons[0][lang] if reasons else "" for reasons in table["reasons"]],
         )
@@ -84,6 +93,8 @@ def queue(
             f"{listed['payments']:,} payments since {listed['since'][:10]} scored by {listed['model']} version "
             f"{listed['version']}: {listed['cases']:,} cases, {listed['new']:,} of them new."
         )
+        if listed["why"]:
+            typer.echo(f"No case was found: {listed['why']}.")
         if listed["rules"]:
             typer.echo(f"Rules were not asked: {listed['rules']}")
     if out is not None:

@@ -1,4 +1,4 @@
-"""`fraudlab labels import`, `record`, `show` and `maturity`: outcomes come back as dated labels."""
+"""`fraudlab labels import`, `record`, `show`, `maturity` and `blind-side`: outcomes come back as dated labels."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def record(
     decided_at: Annotated[str, typer.Option(help="When it was decided: '2026-03-01 14:30'; a day alone is its end.")],
     dataset: DatasetOption = "demo",
     only: Annotated[str, typer.Option(help="Numbers of the payments it is about, as on the sheet; default: all.")] = "",
-    source: Annotated[str, typer.Option(help="How the case was chosen: review or random.")] = "review",
+    source: Annotated[str, typer.Option(help="How the case was chosen: review or random; default: as listed.")] = "",
     by: ByOption = "",
     timezone: ZoneOption = "UTC",
     as_json: JsonOption = False,
@@ -77,7 +77,7 @@ def record(
         outcome,
         decided_at=decided_at,
         only=only,
-        source=source,
+        source=source or None,
         by=by,
         zone=timezone,
         workspace=workspace_of(),
@@ -106,26 +106,81 @@ def show(dataset: DatasetOption = "demo", as_of: AsOfOption = "", as_json: JsonO
     typer.echo()
     for each in facts["imports"]:
         typer.echo(f"{each['at'][:19].replace('T', ' ')}  {each['rows']:,} outcomes, {each['source']}")
-    typer.echo("Reviewed cases were chosen by the model: they are no fair sample of all payments.")
+    typer.echo("Reviewed cases were chosen by the model: they are no fair sample (fraudlab labels blind-side).")
     typer.echo("Next: fraudlab retrain")
 
 
 @app.command()
-def maturity(dataset: DatasetOption = "demo", as_of: AsOfOption = "", as_json: JsonOption = False) -> None:
-    """Show how fast labels become known, with what the source says alone and with outcomes.
+def maturity(
+    dataset: DatasetOption = "demo",
+    as_of: AsOfOption = "",
+    out: Annotated[Path | None, typer.Option(help="Write the picture by source to this file, .svg.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how fast labels become known: with what the source says alone and with outcomes, and source by source.
 
-    Example: fraudlab labels maturity
+    Frauds not reported yet cannot be seen, so plain delays are too short; the table by source corrects for it and
+    gives 95 % intervals. Cases that wait for a decision count for as long as they have waited.
+
+    Example: fraudlab labels maturity --out maturity.svg
     """
     from fraudlab.datasets.labelling import maturity_table
+    from fraudlab.datasets.maturity import SOURCES, maturity_by_source
+    from fraudlab.schema import InputError
 
+    if out is not None and out.suffix.lower() != ".svg":
+        raise InputError(f"--out: must end in .svg; found '{out.suffix}'; name a picture such as maturity.svg")
     table = maturity_table(dataset, as_of=_moment(as_of), workspace=workspace_of())
+    by_source = maturity_by_source(dataset, as_of=_moment(as_of), workspace=workspace_of())
+    if out is not None:
+        from fraudlab import plots
+        from fraudlab.runs import write_whole
+
+        write_whole(out, plots.maturity_by_source(by_source, SOURCES).svg() + "\n")
     if as_json:
-        print_json(table.to_dict("records"))
+        print_json({"known": table.to_dict("records"), "by_source": by_source.to_dict("records")})
         return
-    days = table["days_since_event"]
-    shown = table[days.isin([0, 1, 2, 3, 5, 7, 10, 14, 21, 28, 45, 60, 90, 120, 180]) | (days == days.max())]
-    text = {name: shown[name].map("{:.1%}".format) for name in table.columns[1:]}
-    print_table(shown.assign(**text), f"Share of labels known so many days after the payment: {dataset}")
+    text = {name: table[name].map("{:.1%}".format) for name in table.columns[1:]}
+    told = table.assign(**text)[_telling_days(table["days_since_event"])]
+    print_table(told, f"Share of labels known so many days after the payment: {dataset}")
+    for source, rows in by_source.groupby("source", sort=False):
+        typer.echo()
+        text = {name: rows[name].map("{:.1%}".format) for name in ("share", "low", "high")}
+        told = rows.assign(**text).loc[_telling_days(rows["days"]), ["days", "share", "low", "high"]]
+        print_table(told, f"{SOURCES[source]}: share known by then, of {rows['n'].iloc[0]:,} known today")
+    if out is not None:
+        typer.echo(f"Picture: {out}")
+
+
+@app.command("blind-side")
+def blind_side(dataset: DatasetOption = "demo", as_of: AsOfOption = "", as_json: JsonOption = False) -> None:
+    """Estimate from random checks how many frauds the queue does not list, and which share of all it does.
+
+    Cases are drawn by chance while `decision.explore_per_day` is above 0; their outcomes come back like all others.
+
+    Example: fraudlab labels blind-side
+    """
+    from fraudlab.datasets import blindside
+
+    table = blindside.blind_side(dataset, as_of=_moment(as_of), workspace=workspace_of())
+    if as_json:
+        print_json(table.drop(columns="threshold").astype(object).where(table.notna(), None).to_dict("records"))
+        return
+    numbers = {name: [_figure(metric, value) for metric, value in zip(table["metric"], table[name])]
+               for name in ("value", "low", "high")}  # fmt: skip
+    shown = table.assign(**numbers, figure=table["metric"].map(blindside.FIGURES))
+    print_table(shown[["figure", "value", "low", "high", "n", "note"]], f"What random checks say: {dataset}")
+
+
+def _telling_days(days: Any) -> Any:
+    return days.isin([0, 1, 2, 3, 5, 7, 10, 14, 21, 28, 45, 60, 90, 120, 180]) | (days == days.max())
+
+
+def _figure(metric: str, value: float) -> str:
+    if value != value:
+        return ""
+    share = metric in ("random_checks", "queue_recall", "queue_precision")
+    return f"{value:.1%}" if share else f"{value:,.1f}"
 
 
 def _tell(done: dict[str, Any], dataset: str, as_json: bool) -> None:

@@ -1,7 +1,8 @@
-"""`fraudlab models`: the registered versions, which of them serves, who decided so, and the way back."""
+"""`fraudlab models`: the registered versions, which of them serves or stands in shadow, the way back."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     table = tracking.models_table(tracking.open_store(workspace_of()))
     if as_json:
-        print_json(table.to_dict("records"))
+        print_json(table.astype(object).where(table.notna(), None).to_dict("records"))
     elif table.empty:
         typer.echo("No model is registered yet. Next: fraudlab retrain --config configs/demo.toml")
     else:
@@ -37,18 +38,116 @@ def show(
     version: Annotated[str, typer.Argument(help="Default: the champion.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: what it learnt from, its figures, thresholds and promotions.
+    """Show one version: what it learnt from, its figures, thresholds, promotions and the decisions about it.
 
     Example: fraudlab models show demo
     """
-    from fraudlab import tracking
+    from fraudlab import tracking, tracking_decisions
+    from fraudlab.decision_record import short_reason
 
-    found = tracking.model_version(tracking.open_store(workspace_of()), name, version or None)
+    client = tracking.open_store(workspace_of())
+    found = tracking.model_version(client, name, version or None)
+    records = tracking_decisions.decisions(client, name, found["version"])
     if as_json:
-        print_json(found)
+        print_json(found | {"decisions": records})
         return
+    keys = ("decision", "by", "at", "digest")
+    found["decisions"] = [{key: each[key] for key in keys} | {"why": short_reason(each)} for each in records]
     for key, value in _flat(found):
         typer.echo(f"{key:<28} {value}")
+
+
+@app.command()
+def decision(
+    model: Annotated[str, typer.Argument(help="NAME/VERSION or NAME@ALIAS, e.g. demo/3 or demo@champion.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the record of the last decision about a version: who, when, on which evidence, what would have changed it.
+
+    Example: fraudlab models decision demo/3
+    """
+    from fraudlab import tracking, tracking_decisions
+    from fraudlab.decision_record import is_whole, markdown
+    from fraudlab.schema import FraudlabError, InputError
+    from fraudlab.tracking_registry import find_version
+
+    client = tracking.open_store(workspace_of())
+    found = find_version(client, model)
+    records = tracking_decisions.decisions(client, found.name, found.version)
+    if not records:
+        raise InputError(f"decision: none is kept of {found.name} version {found.version}; see fraudlab models history")
+    if damaged := [str(place) for place, each in enumerate(records, 1) if not is_whole(each)]:
+        raise FraudlabError(
+            f"decision: records must be as they were made; found {', '.join(damaged)} of {len(records)} of "
+            f"{found.name} version {found.version} changed since; their digests are in fraudlab audit show"
+        )
+    if as_json:
+        print_json(records)
+        return
+    typer.echo(markdown(records[-1]), nl=False)
+    if len(records) > 1:
+        typer.echo(f"\nDecisions before it: {len(records) - 1} (--json prints all)")
+
+
+@app.command()
+def shadow(
+    name: Name,
+    config: Annotated[
+        Path | None, typer.Option(help="A run config; default: that of the run which made the version.")
+    ] = None,
+    as_of: Annotated[str, typer.Option(help="What is known, with a time zone; default: all that was brought in.")] = "",
+    decide: Annotated[
+        bool, typer.Option("--decide", help="Promote or keep, where its days are in or it cannot go on.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the days in shadow beside the champion and show where the two disagree; each retrain does it by itself.
+
+    Example: fraudlab models shadow demo
+    """
+    from rich.console import Console
+
+    from fraudlab import shadowing
+    from fraudlab.config import load_config
+    from fraudlab.runs import project_lock
+    from fraudlab.schema import utc
+
+    workspace = workspace_of(config)
+    loaded = shadowing.config_of(workspace, name) if config is None else load_config(config)
+    if loaded is None:
+        _none_in_shadow(name, as_json)
+        return
+    moment = utc(as_of, "as_of") if as_of else None
+    with Console(stderr=True).status("") as status:
+
+        def progress(text: str) -> None:
+            status.update(f"{text} ...")
+
+        if decide:
+            with project_lock(workspace):
+                seen = shadowing.settle(loaded, workspace, as_of=moment, progress=progress)
+        else:
+            seen = shadowing.look(loaded, workspace, as_of=moment, progress=progress)
+    if seen is None:
+        _none_in_shadow(name, as_json)
+    elif as_json:
+        print_json(shadowing.seen_json(seen))
+    else:
+        if "shadow" in seen.tables:
+            print_table(shadowing.overview(seen.tables["shadow"]))
+        for row in seen.gate:
+            mark = "ok  " if row["passed"] else "FAIL"
+            typer.echo(f"{mark}  {row['check']}: {row['found']} ({row['required']})")
+        typer.echo(f"{name}: {seen.said}")
+        if seen.state != shadowing.WAITING and seen.record is None:
+            typer.echo(f"Next: fraudlab models shadow {name} --decide, or the next fraudlab retrain")
+
+
+def _none_in_shadow(name: str, as_json: bool) -> None:
+    if as_json:
+        print_json(None)
+    else:
+        typer.echo(f"No version of {name} is in shadow (gate.shadow_days of its config says for how long one stands).")
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -71,7 +71,10 @@ def retrain(
             )
         elif event["status"] == "queued":
             said = event.get("problem") or f"{event['cases']:,} cases of the last days, {event['new']:,} of them new"
+            said += f"; {why}" if (why := event.get("why")) else ""
             console.print(f"Queue: {said} (fraudlab queue).", soft_wrap=True)
+        elif event["status"] == "shadow":
+            console.print(f"Shadow: {event['said']}.", soft_wrap=True)
         elif event["status"] == "not sent":
             console.print(f"Message: {event['problem']}", soft_wrap=True)
         elif event["status"] == "started":

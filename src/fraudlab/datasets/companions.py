@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fraudlab.datasets.digest import content_digest, pseudonymised
@@ -60,6 +61,7 @@ CASES = Companion(
         "action": ("text", "what was recommended"),
         "reasons": ("text", "why, a sentence a line"),
         "rules": ("text", "rules of the rule book that fired"),
+        "chance": ("number", "the chance with which the case was drawn; missing where the model listed it"),
     },
     purposes=(INVESTIGATION,),
 )
@@ -76,6 +78,7 @@ OUTCOMES = Companion(
         "source": ("text", "review, chargeback or random: how the payment came to be looked at"),
         "by": ("text", "the role of who decided"),
         "alert_id": ("id", "the case, where there was one"),
+        "chance": ("number", "the chance with which the case was drawn; missing where it was not drawn by chance"),
     },
 )
 
@@ -97,7 +100,12 @@ def companion_rows(vault: Vault, dataset: str, companion: Companion) -> pd.DataF
     KeyUnavailableError, DamagedError : as for `Vault.read`.
     """
     name = companion.name(dataset)
-    return vault.read(name) if name in vault.datasets() else None
+    return with_chance(vault.read(name)) if name in vault.datasets() else None
+
+
+def with_chance(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a companion's rows with the column `chance`, which those written before there were random checks lack."""
+    return rows if "chance" in rows else rows.assign(chance=np.nan)
 
 
 def companion_manifest(vault: Vault, dataset: str, companion: Companion) -> dict[str, Any] | None:
@@ -160,7 +168,7 @@ def append(
         older = companion_rows(vault, dataset, companion)
         fresh = _new(companion, older, rows)
         added = len(fresh)
-        whole = (fresh if older is None else pd.concat([older, fresh])).sort_values(
+        whole = (fresh if older is None else pd.concat([older[list(companion.columns)], fresh])).sort_values(
             ["event_time", *companion.key], kind="stable", ignore_index=True
         )
         before = companion_manifest(vault, dataset, companion) or {"came": []}

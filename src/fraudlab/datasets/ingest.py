@@ -90,6 +90,11 @@ def ingest(
             held = vault.confirm(dataset.name, held["version"], moment)
         if _brought_up_to_date(workspace, vault, dataset.name):
             held = vault.manifest(dataset.name)
+        # An ingest that was killed once its tables were in place goes on here.
+        vault.tidy(dataset.name)
+        log = AuditLog(workspace.audit, vault.keys)
+        if not _is_entered(log, held):
+            _enter(log, held)
         return held | {"reused": True, "repaired": False}
     if not force:
         of_old = dict.fromkeys(_key_names(contract)) if damaged else {}
@@ -118,7 +123,7 @@ def ingest(
         "source": source.description,
         **made_from,
         "digest": content_digest(features, [c.name for c in contract.columns if c.treatment == "pseudonymise"]),
-        "created": pd.Timestamp.now("UTC").isoformat(timespec="seconds"),
+        "created": pd.Timestamp.now("UTC").isoformat(timespec="microseconds"),
         "known_at": moment.isoformat() if from_file else None,
         "repaired_files": damaged,
         "rows": len(features),
@@ -135,17 +140,33 @@ def ingest(
     # Someone may have been erased, or corrected, while this went on.
     if _brought_up_to_date(workspace, vault, dataset.name):
         manifest = vault.manifest(dataset.name)
-    AuditLog(workspace.audit, vault.keys).append(
+    _enter(AuditLog(workspace.audit, vault.keys), manifest, unmatched)
+    return manifest | {"reused": False, "repaired": bool(damaged)}
+
+
+def _enter(log: AuditLog, manifest: Mapping[str, Any], unmatched: Mapping[str, int] | None = None) -> None:
+    """Enter an ingest into the audit log."""
+    log.append(
         "ingest",
-        dataset=dataset.name,
+        dataset=manifest["dataset"],
         rows=manifest["rows"],
         digest=manifest["digest"],
-        contract_digest=contract.digest,
-        repaired=len(damaged),
-        pseudonym_key_id=facts["keys"][PSEUDONYM_KEY],
-        **{f"unmatched_{what}": n for what, n in unmatched.items()},
+        contract_digest=manifest["contract_digest"],
+        repaired=len(manifest["repaired_files"]),
+        pseudonym_key_id=manifest["keys"][PSEUDONYM_KEY],
+        **{f"unmatched_{what}": n for what, n in (unmatched or {}).items()},
     )
-    return manifest | {"reused": False, "repaired": bool(damaged)}
+
+
+def _is_entered(log: AuditLog, manifest: Mapping[str, Any]) -> bool:
+    """Say whether the log knows of the ingest of the held tables, or of what changed them since."""
+    if not log.path.exists():
+        return False
+    told = log.entries("ingest")
+    moments = [
+        moment for moment, facts in zip(told["time"], told["facts"]) if facts.get("dataset") == manifest["dataset"]
+    ]
+    return bool(moments) and moments[-1] >= pd.Timestamp(manifest["created"])
 
 
 def raw_identifiers(config: RunConfig) -> list[str]:

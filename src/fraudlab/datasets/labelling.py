@@ -12,10 +12,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fraudlab.config import Workspace
-from fraudlab.datasets.companions import CASES, INVESTIGATION, OUTCOMES, append, companion_manifest
+from fraudlab.datasets.companions import (
+    CASES,
+    INVESTIGATION,
+    OUTCOMES,
+    append,
+    companion_manifest,
+    with_chance,
+)
 from fraudlab.datasets.corrections import contract_of, pseudonym_key, utc_day
 from fraudlab.datasets.load import label_maturity, load_transactions
 from fraudlab.datasets.readers import read_column, spoken
@@ -62,7 +70,8 @@ def import_outcomes(
     path : CSV or Excel. Cases: alert_id, outcome (fraud, genuine or unsure; empty: not decided yet), decided_at, and
         where wanted `by` and `only`. Chargebacks: transaction_id (as the source writes it), is_fraud, reported_at.
         Other columns, notes among them, are not read.
-    source : of cases "review" (the default) or "random"; chargebacks are "chargeback".
+    source : of cases "review" (the default) or "random"; chargebacks are "chargeback". Cases that the queue drew by
+        chance are "random" whatever is said here.
     by : the role of who decided, such as "desk-2", where the sheet does not say; never a person's name.
     zone : what times without a zone are in; a day alone means its end.
     skip_unknown : leave rows out whose case or payment is not held (the customer was erased, its time is over).
@@ -73,7 +82,8 @@ def import_outcomes(
     Returns
     -------
     dict: kind ("cases" or "chargebacks"), rows (of the sheet), undecided, unknown (left out), outcomes (of payments,
-    in the sheet), new, already (came in before), fraud, genuine, unsure (of the new ones).
+    in the sheet), new, already (came in before), fraud, genuine, unsure, random (of the new ones; random: of random
+    checks).
 
     Raises
     ------
@@ -103,7 +113,7 @@ def record_outcome(
     *,
     decided_at: str,
     only: str = "",
-    source: str = "review",
+    source: str | None = None,
     by: str = "",
     zone: str = "UTC",
     now: pd.Timestamp | None = None,
@@ -209,7 +219,8 @@ def _take_in(
         found, unknown = _of_cases(dataset, decided, skip_unknown=skip_unknown, workspace=workspace)
     else:
         found, unknown = _of_payments(vault, manifest, decided, skip_unknown=skip_unknown)
-    found = found.assign(source=source)
+    # A case that was drawn by chance knows it, whatever the sheet's bearer believes.
+    found = found.assign(source=np.where(found["chance"].notna(), "random", source))
     _check_moments(found)
     held = outcomes_of(vault, dataset)
     _check_contradictions(found, held)
@@ -227,6 +238,7 @@ def _take_in(
         "new": added,
         "already": len(found) - added,
         **counts,
+        "random": int((new["source"] == "random").sum()),
     }
     audit_log(workspace).append("label", dataset=dataset, source=source, file_digest=digest, **told)
     return told
@@ -318,7 +330,8 @@ def _of_cases(
             "only: must be payments' numbers on the sheet, such as 1 3",
             "correct them",
         )
-    each = whole.merge(numbered[["alert_id", "transaction_id", "event_time", "customer_id", "number"]], on="alert_id")
+    about = ["alert_id", "transaction_id", "event_time", "customer_id", "chance", "number"]
+    each = whole.merge(numbered[about], on="alert_id")
     if "only" in each:
         most = each.groupby("line")["number"].max()
         beyond = whole.set_index("line")["only"].map(lambda numbers: max(numbers, default=0)) > most
@@ -338,7 +351,7 @@ def cases_of(dataset: str, workspace: Workspace) -> pd.DataFrame:
     vault.manifest(dataset)
     if CASES.name(dataset) not in vault.datasets():
         raise InputError(f"data set {dataset}: no case was listed yet; run `fraudlab queue` first")
-    rows = load_transactions(CASES.name(dataset), purpose=INVESTIGATION, workspace=workspace)
+    rows = with_chance(load_transactions(CASES.name(dataset), purpose=INVESTIGATION, workspace=workspace))
     return rows.sort_values(["event_time", "transaction_id"], kind="stable", ignore_index=True)
 
 
@@ -378,8 +391,8 @@ def _of_payments(
             f"transaction_id: must be a payment that data set {manifest['dataset']} holds",
             "check the data set, or leave them out with --skip-unknown",
         )
-    said = rows[~unknown].assign(transaction_id=ids[~unknown], line=rows.index[~unknown], alert_id="")
-    columns = ["transaction_id", "outcome", "decided_at", "by", "alert_id", "line"]
+    said = rows[~unknown].assign(transaction_id=ids[~unknown], line=rows.index[~unknown], alert_id="", chance=np.nan)
+    columns = ["transaction_id", "outcome", "decided_at", "by", "alert_id", "chance", "line"]
     return said[columns].merge(held, on="transaction_id"), int(unknown.sum())
 
 

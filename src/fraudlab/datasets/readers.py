@@ -189,7 +189,7 @@ def column_names(path: Path) -> list[str]:
             return list(pq.read_schema(path).names)
         except (pa.ArrowException, OSError):
             raise InputError(f"{path.name}: is not a readable Parquet file; write it again at the source") from None
-    return _csv_start(path)[1]
+    return csv_start(path)[1]
 
 
 def read_table(path: Path) -> pa.Table:
@@ -208,7 +208,7 @@ def read_table(path: Path) -> pa.Table:
         raise InputError(f"{path.name}: is not a readable Parquet file; write it again at the source") from None
 
 
-def _csv_start(path: Path) -> tuple[str, list[str], bool]:
+def csv_start(path: Path) -> tuple[str, list[str], bool]:
     """Return the delimiter, the header's names and whether there is more than a header."""
     try:
         with pa.input_stream(str(path)) as stream:
@@ -228,7 +228,7 @@ def _undecodable(path: Path) -> InputError:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    delimiter, names, more = _csv_start(path)
+    delimiter, names, more = csv_start(path)
     if not more:
         raise InputError(f"{path.name}: has a header and no rows; check the export and its filter")
     ragged = 0

@@ -57,7 +57,8 @@ def simulate(config: SimulateConfig, seed: int, *, identities: bool = True) -> p
 
     Parameters
     ----------
-    config : how many customers, merchants and days, from when, and the share of frauds nobody reports.
+    config : how many customers, merchants and days, from when, the share of frauds nobody reports, and kinds of fraud
+        that begin later.
     seed : whole number >= 0; the same configuration and seed give the same table bit for bit.
     identities : False leaves out customer_name, email, phone and street (and the contact details in memo), which
         saves about a third of the time; every other value stays the same.
@@ -74,7 +75,7 @@ def simulate(config: SimulateConfig, seed: int, *, identities: bool = True) -> p
 
     Raises
     ------
-    InputError : `seed` is not a whole number >= 0.
+    InputError : `seed` is not a whole number >= 0; `onset` names an unknown kind of fraud.
 
     Notes
     -----
@@ -89,7 +90,7 @@ def simulate(config: SimulateConfig, seed: int, *, identities: bool = True) -> p
     world = build_world(config, int(seed))
     start = pd.Timestamp(config.start, tz="UTC")
     genuine = genuine_payments(world, weekday=start.weekday())
-    frauds = fraud_payments(world, genuine)
+    frauds = fraud_payments(world, genuine, config.onset)
     genuine = _genuine_labels(_with_memos(genuine, stream(seed, "memos")), stream(seed, "friendly fraud"))
     parts = [genuine.drop(index=np.concatenate([rows["replaces"] for rows in frauds.values()]), errors="ignore")]
     for name, rows in frauds.items():

@@ -8,7 +8,7 @@ row) or new ones (`replaces` is -1). `episode` numbers what belongs together and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ from fraudlab.datasets.world import (
     proxies,
     stream,
 )
+from fraudlab.schema import InputError, did_you_mean
 
 THRESHOLD = 220.0
 MERCHANT_DAYS, CARD_DAYS = 28, 14
@@ -62,8 +63,23 @@ TYPOLOGIES: dict[str, Typology] = {
 }
 
 
-def fraud_payments(world: World, genuine: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the fraudulent payments by typology; no honest payment is taken over twice, the first typology has it."""
+def fraud_payments(
+    world: World, genuine: pd.DataFrame, onset: Mapping[str, int] | None = None
+) -> dict[str, pd.DataFrame]:
+    """Return the fraudulent payments by typology; no honest payment is taken over twice, the first typology has it.
+
+    `onset` names the first day of typologies that begin later: no episode of theirs starts before; nothing else moves.
+
+    Raises
+    ------
+    InputError : `onset` names none of `TYPOLOGIES`.
+    """
+    onset = onset or {}
+    for name in onset:
+        if name not in TYPOLOGIES:
+            raise InputError(
+                f"dataset.simulate.onset: unknown kind of fraud '{name}'; {did_you_mean(name, TYPOLOGIES)}"
+            )
     free = np.ones(len(genuine), dtype=bool)
     frauds = {}
     for name, typology in TYPOLOGIES.items():
@@ -71,6 +87,8 @@ def fraud_payments(world: World, genuine: pd.DataFrame) -> dict[str, pd.DataFram
         rows = _GENERATORS[name](world, genuine, rng, typology.share * len(genuine))
         replaces = rows["replaces"].to_numpy()
         keep = (rows["time"].to_numpy() < world.days * DAY) & ((replaces < 0) | free[replaces])
+        if onset.get(name):
+            keep &= rows.groupby("episode")["time"].transform("min").to_numpy() >= onset[name] * DAY
         free[replaces[keep & (replaces >= 0)]] = False
         frauds[name] = rows[keep].reset_index(drop=True)
     return frauds

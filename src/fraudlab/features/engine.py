@@ -74,6 +74,10 @@ class Source:
         """Return a column's values as codes 0..n-1 (-1 where missing) and the n values, or just n for integers."""
         return self.once(("codes", name), lambda: self._codes(name))
 
+    def recode(self, name: str, code: Array, values: int) -> None:
+        """Take other codes 0..values-1 for a column's values from now on, -1 where missing."""
+        self._memo["codes", name] = (code.astype(np.int32), range(values))
+
     def chosen(self, value: tuple | None, where: Where | None) -> Array:
         """Return which rows a statistic uses: those that have the word `value` and meet the condition `where`."""
         met = None if where is None else self.once(("where", where), lambda: self._meets(where))

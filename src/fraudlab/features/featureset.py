@@ -125,6 +125,11 @@ class FeatureSet:
         )
 
     @property
+    def from_labels(self) -> tuple[str, ...]:
+        """The columns that count frauds known by then, such as risks: they move when frauds are reported."""
+        return tuple(column for spec in self.specs if "is_fraud" in self.reads(spec) for column in spec.columns)
+
+    @property
     def before(self) -> FeatureSet | None:
         """The set of the derived columns, computed before all others; None without any."""
         return FeatureSet(self.name, [spec for _, spec in self.derived]) if self.derived else None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fraudlab.drift.distances import CHANGED, STABLE, bin_breaks, bin_codes, psi
 from fraudlab.features.specs import parse_duration
 from fraudlab.schema import InputError, utc
 
@@ -20,7 +21,6 @@ FINE_BINS = 20
 STRETCHES = 20
 """The first period is cut into so many stretches of time; every other one is judged by what the others teach."""
 
-STABLE, CHANGED = 0.10, 0.25
 _Z95 = 1.959963984540054
 _NOT = "not applicable"
 
@@ -111,8 +111,8 @@ def time_consistency(
         elif _single(values := values[order], first):
             verdict, note = _NOT, f"{_NOT}: it has a single value in the first period"
         else:
-            breaks = _breaks(values[first], FINE_BINS)
-            code, bins = _code(values, breaks), breaks.size + 2
+            breaks = bin_breaks(values[first], FINE_BINS)
+            code, bins = bin_codes(values, breaks), breaks.size + 2
             halves = [_rates(code[first][half != side], fraud[first][half != side], bins) for side in (0, 1)]
             at_first = _auc(np.stack(halves)[half, code[first]], fraud[first], group[first])
             at_last = _auc(_rates(code[first], fraud[first], bins)[code[last]], fraud[last], group[last])
@@ -190,19 +190,21 @@ def stability(
     for name in features.columns:
         values = _numbers(features[name])
         if values is not None:
-            breaks = _breaks(values[where == 0], bins)
-            cells = np.bincount(where * (breaks.size + 2) + _code(values, breaks), minlength=n.size * (breaks.size + 2))
+            breaks = bin_breaks(values[where == 0], bins)
+            cells = np.bincount(
+                where * (breaks.size + 2) + bin_codes(values, breaks), minlength=n.size * (breaks.size + 2)
+            )
             table = cells.reshape(n.size, -1)
         for number in range(1, n.size):
-            psi, note = np.nan, ""
+            index, note = np.nan, ""
             if values is None:
                 note = f"{_NOT}: it holds no numbers"
             elif min(n[0], n[number]) < min_rows:
                 note = f"{_NOT}: fewer than {min_rows} rows in the {'reference' if n[0] < min_rows else 'period'}"
             else:
-                psi = _psi(table[0], table[number])
-            reading = _NOT if note else "stable" if psi < STABLE else "moved" if psi <= CHANGED else "changed"
-            rows.append((name, number, said[number], said[number + 1], n[number], psi, reading, note))
+                index = psi(table[0], table[number])
+            reading = _NOT if note else "stable" if index < STABLE else "moved" if index <= CHANGED else "changed"
+            rows.append((name, number, said[number], said[number + 1], n[number], index, reading, note))
     return pd.DataFrame(rows, columns=["feature", "period", "start", "end", "n", "psi", "reading", "note"])
 
 
@@ -308,27 +310,6 @@ def _single(values: np.ndarray, rows: slice) -> bool:
     there = values[rows]
     known = there[~np.isnan(there)]
     return known.size == 0 or (known.size == there.size and known.min() == known.max())
-
-
-def _breaks(values: np.ndarray, bins: int) -> np.ndarray:
-    """Return the upper ends of all bins but the last, closed, from the quantiles of what is not missing."""
-    known = values[~np.isnan(values)]
-    if known.size == 0:
-        return known
-    ends = np.quantile(known, np.linspace(0, 1, bins + 1), method="lower")
-    whole = ends[1:][ends[1:] == ends[:-1]]  # a value that fills a bin: cut just below it too
-    return np.unique(np.concatenate([ends[1:-1], np.nextafter(whole, -np.inf)]))
-
-
-def _code(values: np.ndarray, breaks: np.ndarray) -> np.ndarray:
-    """Return each value's bin; missing ones come last."""
-    return np.where(np.isnan(values), breaks.size + 1, np.searchsorted(breaks, values, side="left"))
-
-
-def _psi(reference: np.ndarray, period: np.ndarray) -> float:
-    there = (reference > 0) | (period > 0)
-    q, p = (np.maximum(count[there], 0.5) / count.sum() for count in (reference, period))
-    return float(((p - q) * np.log(p / q)).sum())
 
 
 def _rates(code: np.ndarray, fraud: np.ndarray, bins: int) -> np.ndarray:

@@ -51,6 +51,61 @@ class Log:
 
     def fill(self, ends: np.ndarray, packed: np.ndarray, number: np.ndarray, now: int) -> None:
         """Take over grouped history, row by row its words and its payment's number: entity g is number g."""
+        keep = self._reachable(ends, packed, now)
+        kept = np.concatenate(([0], np.cumsum(keep)))
+        self.length = np.diff(kept[ends])
+        self.room = self.length + np.maximum(self.length // 4, FIRST_ROWS)
+        self.offset = np.concatenate(([0], np.cumsum(self.room)[:-1])).astype(np.int64)
+        self.used = int(self.room.sum())
+        self.pool = np.zeros((max(2 * self.used, 1024), packed.shape[1]), np.int64)
+        self.number = np.zeros(len(self.pool), np.int64)
+        self.reals = self.pool.view(np.float64)
+        to = np.repeat(self.offset - kept[ends[:-1]], self.length) + np.arange(self.length.sum())
+        self.pool[to], self.number[to] = packed[keep], number[keep]
+
+    def extend(
+        self, keys: list[Any], mine: np.ndarray, ends: np.ndarray, packed: np.ndarray, number: np.ndarray, now: int
+    ) -> np.ndarray:
+        """Take over what some entities remember after many new rows; return the entities' numbers.
+
+        keys, mine : the entities and their numbers here, -1 for new ones. ends, packed, number : grouped by them, their
+        remembered rows with the new ones behind. now : the time of the last row; what no later window can reach goes.
+        """
+        fresh = np.flatnonzero(mine < 0)
+        known = len(self.entities)
+        mine = mine.copy()
+        mine[fresh] = np.arange(known, known + len(fresh))
+        self.entities.update(zip([keys[k] for k in fresh.tolist()], range(known, known + len(fresh))))
+        if len(self.entities) > self.offset.size:
+            more = 2 * len(self.entities) - self.offset.size
+            self.offset, self.length, self.room = (
+                np.concatenate((kept, np.zeros(more, np.int64))) for kept in (self.offset, self.length, self.room)
+            )
+        keep = self._reachable(ends, packed, now)
+        kept = np.concatenate(([0], np.cumsum(keep)))
+        length = np.diff(kept[ends])
+        tight = np.flatnonzero(length > self.room[mine])
+        room = length[tight] + np.maximum(length[tight] // 2, FIRST_ROWS)
+        self.length[mine] = 0  # their rows are in `packed`: no need to move them about
+        self.room[mine[tight]] = 0
+        if self.used + room.sum() > len(self.pool):
+            self.close_gaps()
+            if self.used + room.sum() > len(self.pool):
+                self._make_pool(2 * int(self.used + room.sum()))
+            tight = np.flatnonzero(length > self.room[mine])
+            room = length[tight] + np.maximum(length[tight] // 2, FIRST_ROWS)
+            if self.used + room.sum() > len(self.pool):
+                self._make_pool(2 * int(self.used + room.sum()))
+        self.offset[mine[tight]] = self.used + np.cumsum(room) - room
+        self.room[mine[tight]] = room
+        self.used += int(room.sum())
+        self.length[mine] = length
+        to = np.repeat(self.offset[mine] - kept[ends[:-1]], length) + np.arange(int(length.sum()))
+        self.pool[to], self.number[to] = packed[keep], number[keep]
+        return mine
+
+    def _reachable(self, ends: np.ndarray, packed: np.ndarray, now: int) -> np.ndarray:
+        """Return which rows of grouped ones a window after `now` can reach, or must stay for another reason."""
         time = packed[:, 0]
         keep = time > now - self.reach
         some = ends[1:] > ends[:-1]
@@ -62,16 +117,7 @@ class Log:
             placed = np.where(np.isnan(reals).any(axis=1), -1, np.arange(time.size))
             last = np.maximum.accumulate(placed)[ends[1:][some] - 1]
             keep[last[last >= ends[:-1][some]]] = True
-        kept = np.concatenate(([0], np.cumsum(keep)))
-        self.length = np.diff(kept[ends])
-        self.room = self.length + np.maximum(self.length // 4, FIRST_ROWS)
-        self.offset = np.concatenate(([0], np.cumsum(self.room)[:-1])).astype(np.int64)
-        self.used = int(self.room.sum())
-        self.pool = np.zeros((max(2 * self.used, 1024), packed.shape[1]), np.int64)
-        self.number = np.zeros(len(self.pool), np.int64)
-        self.reals = self.pool.view(np.float64)
-        to = np.repeat(self.offset - kept[ends[:-1]], self.length) + np.arange(self.length.sum())
-        self.pool[to], self.number[to] = packed[keep], number[keep]
+        return keep
 
     def entity(self, key: Any) -> int:
         """Return an entity's number; a new one gets room for some rows."""

@@ -12,6 +12,7 @@ from fraudlab.metrics.comparison import COMPARED, FAIRNESS, compare
 from fraudlab.metrics.curves import calibration_table, pr_table, roc_table, wilson
 from fraudlab.metrics.evaluation import METRICS, card_precision_at_k, evaluate
 from fraudlab.metrics.outcomes import OUTCOMES, alert_outcomes
+from fraudlab.metrics.periods import WORKED, card_precision_by_period, top_cases, ways_of_working
 from fraudlab.metrics.simulation import ACTED, SIMULATED, action_outcomes, simulate
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "RULE_VIEWS",
     "SIMULATED",
     "SMALLEST_CELL",
+    "WORKED",
     "action_outcomes",
     "alert_outcomes",
     "calibration_table",
     "card_precision_at_k",
+    "card_precision_by_period",
     "compare",
     "evaluate",
     "pr_table",
@@ -36,5 +39,7 @@ __all__ = [
     "rule_outcomes",
     "simulate",
     "small_cells",
+    "top_cases",
+    "ways_of_working",
     "wilson",
 ]

@@ -84,7 +84,7 @@ def alert_outcomes(
     """
     data = Data.read(y, np.asarray(alerted, dtype=float), event_time, entity, amount=amount)
     costs = Costs(review_cost, recovery_rate, false_alarm_cost)
-    sums = _sums(data, Cases.of(data))
+    sums = alert_sums(data, Cases.of(data))
 
     def measure(total: pd.DataFrame) -> pd.DataFrame:
         return measured(total, len(data.days), costs)[list(OUTCOMES)]
@@ -147,26 +147,37 @@ def measured(total: pd.DataFrame, days: int, costs: Costs) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _sums(data: Data, cases: Cases) -> pd.DataFrame:
-    """Add up, per entity, everything the measures are made of."""
+def alert_sums(data: Data, cases: Cases, *, per: np.ndarray | None = None) -> pd.DataFrame:
+    """Add up everything the measures are made of, per entity or per block of `per`, int[rows] from 0.
+
+    `data.score` is 1 where a transaction raises an alert. All rows of a case must lie in one block.
+    """
     alerted = data.score > 0
     case_alerted = np.zeros(len(cases.day))
     np.maximum.at(case_alerted, cases.of_row, alerted.astype(float))
     inspected = case_alerted[cases.of_row]
 
-    def per_entity(values: np.ndarray, entity: np.ndarray = data.entity) -> np.ndarray:
-        return np.bincount(entity, weights=values, minlength=len(data.entities))
+    unit = data.entity if per is None else per
+    unit_of_case = np.zeros(len(cases.day), np.int64)
+    unit_of_case[cases.of_row] = unit
+    size = int(unit.max()) + 1
+
+    def of_rows(values: np.ndarray) -> np.ndarray:
+        return np.bincount(unit, weights=values, minlength=size)
+
+    def of_cases(values: np.ndarray) -> np.ndarray:
+        return np.bincount(unit_of_case, weights=values, minlength=size)
 
     return pd.DataFrame(
         {
-            "cases": per_entity(case_alerted, cases.entity),
-            "bad_cases": per_entity(case_alerted * cases.fraud, cases.entity),
-            "frauds": per_entity(data.y),
-            "frauds_caught": per_entity(data.y * inspected),
-            "genuine": per_entity(1 - data.y),
-            "genuine_alerted": per_entity((1 - data.y) * alerted),
-            "money": per_entity(data.y * data.amount),
-            "money_caught": per_entity(data.y * data.amount * inspected),
+            "cases": of_cases(case_alerted),
+            "bad_cases": of_cases(case_alerted * cases.fraud),
+            "frauds": of_rows(data.y),
+            "frauds_caught": of_rows(data.y * inspected),
+            "genuine": of_rows(1 - data.y),
+            "genuine_alerted": of_rows((1 - data.y) * alerted),
+            "money": of_rows(data.y * data.amount),
+            "money_caught": of_rows(data.y * data.amount * inspected),
         }
     )
 

@@ -191,7 +191,7 @@ def percentiles(replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def interval_note(block: str, blocks: int, n_boot: int, undefined: int) -> str:
     """Say what an interval rests on, or why there is none."""
-    kind = {"day": "days", "entity": "entities"}[block]
+    kind = {"day": "days", "entity": "entities", "week": "weeks"}[block]
     if not n_boot:
         return "no interval asked for"
     if blocks == 1:

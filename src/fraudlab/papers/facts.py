@@ -176,7 +176,7 @@ def used_models(workspace: Workspace, dataset: str) -> list[UsedModel]:
     What they used is read from their packages, the bytes of which must be those that were registered; a package that
     is not is named with the problem.
     """
-    if not (workspace.mlruns / "mlflow.db").is_file():
+    if not tracking.has_registry(workspace):
         return []
     client = tracking.open_store(workspace)
     table = tracking.models_table(client)
@@ -185,7 +185,7 @@ def used_models(workspace: Workspace, dataset: str) -> list[UsedModel]:
         version = client.get_model_version(row.name, row.version)
         if client.get_run(version.run_id).data.params.get("dataset.name") != dataset:
             continue
-        about = Path(version.source) / "artifacts" / "package" / "package.json"
+        about = tracking.package_folder(client, version) / "package.json"
         try:
             purpose, features = _trained_on(about, version.tags.get("fraudlab.package_digest"))
         except FraudlabError as error:

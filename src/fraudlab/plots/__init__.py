@@ -8,9 +8,18 @@ until text in them reads on white; the first model is blue and solid, the others
 
 from fraudlab.metrics import SMALLEST_CELL, small_cells
 from fraudlab.plots.awareness import case_of_fraud
+from fraudlab.plots.backtest import backtest
 from fraudlab.plots.comparison import OUTCOME_LABELS, RULE_LABELS, comparison, points, threshold_outcomes
-from fraudlab.plots.data import amount_by_label, daily_volume, hour_by_label, label_maturity, timeline
+from fraudlab.plots.data import (
+    amount_by_label,
+    daily_volume,
+    hour_by_label,
+    label_maturity,
+    maturity_by_source,
+    timeline,
+)
 from fraudlab.plots.decisions import ACTION_LABELS, WAY_LABELS, actions, ratings, simulation
+from fraudlab.plots.drift import drift_by_week, drift_charts, odd_hours, precision_weeks, score_movers
 from fraudlab.plots.explanation import (
     dependence,
     dependence_bins,
@@ -44,6 +53,7 @@ __all__ = [
     "Picture",
     "actions",
     "amount_by_label",
+    "backtest",
     "calibration",
     "case_of_fraud",
     "comparison",
@@ -51,20 +61,26 @@ __all__ = [
     "daily_volume",
     "dependence",
     "dependence_bins",
+    "drift_by_week",
+    "drift_charts",
     "fraud_kinds",
     "hour_by_label",
     "importance",
     "label_maturity",
+    "maturity_by_source",
     "metric_intervals",
     "metric_text",
+    "odd_hours",
     "pair_dependence",
     "points",
     "precision_recall",
+    "precision_weeks",
     "ratings",
     "robustness",
     "roc",
     "rules_backtest",
     "rules_overlap",
+    "score_movers",
     "share",
     "simulation",
     "small_cells",

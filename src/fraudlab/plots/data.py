@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, MultipleLocator
 from fraudlab.metrics import SMALLEST_CELL
 from fraudlab.plots.style import (
     BLUE,
+    GREEN,
     INK,
     MUTED,
+    PURPLE,
     RED,
     WIDTH,
     Picture,
@@ -150,6 +153,54 @@ def label_maturity(maturity: pd.DataFrame, delay_days: int | None = None) -> Pic
         reached = share(_reached(*curves["labels"], at))
         figure.alt += f" Of all labels, those of genuine payments included, {reached} are known within {_days(at)}."
     return figure
+
+
+@drawn
+def maturity_by_source(table: pd.DataFrame, labels: Mapping[str, str]) -> Picture:
+    """Draw for each source of labels how many are known so many days after the payment, with 95 % bands.
+
+    Parameters
+    ----------
+    table : source, days, share, low, high, n; see `fraudlab.datasets.maturity.maturity_by_source`.
+    labels : source -> what its curve counts, in the order of the legend.
+    """
+    require_columns(table, ["source", "days", "share", "low", "high", "n"], where="maturity_by_source")
+    there = [name for name in labels if (table["source"] == name).any()]
+    if not there:
+        return sentence("No fraud is reported and no case is listed yet, so no delay can be drawn.")
+    colours = dict(zip(labels, (RED, PURPLE, BLUE, GREEN)))
+    dashes = dict(zip(labels, ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))))
+    first = table[table["source"] == there[0]]
+    figure = picture(3.1, _half_known(labels[there[0]], first))
+    ax = figure.subplots()
+    told = []
+    for name in there:
+        rows = table[table["source"] == name].sort_values("days")
+        days, share_known = rows["days"].to_numpy(dtype=float), rows["share"].to_numpy(dtype=float)
+        look = {"color": colours[name], "linestyle": dashes[name]}
+        label = f"{labels[name]} ({rows['n'].iloc[0]:,.0f})"
+        ax.step(days, share_known, where="post", linewidth=2, label=label, **look)
+        ax.fill_between(
+            days, rows["low"].astype(float), rows["high"].astype(float), step="post", color=colours[name], alpha=0.13,
+            linewidth=0,
+        )  # fmt: skip
+        told.append(_half_known(labels[name], rows))
+    ax.set(ylim=(0, 1.04), xlabel="days since the payment", ylabel="known by then")
+    ax.set_xlim(0, max(float(table["days"].max()), 1))
+    percent_axis(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8.5)
+    figure.alt = "; ".join(told) + ". Bands are 95 % intervals."
+    return figure
+
+
+def _half_known(what: str, rows: pd.DataFrame) -> str:
+    """Say when half of one source's labels are known, or how many are at the end."""
+    days, known = rows["days"].to_numpy(dtype=float), rows["share"].to_numpy(dtype=float)
+    what = what[:1].upper() + what[1:]
+    if known.max() < 0.5:
+        return f"{what}: {share(float(known.max()))} within {_days(days[-1])}"
+    return f"{what}: half within {_days(days[np.argmax(known >= 0.5)])}"
 
 
 def _days(count: float) -> str:

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
@@ -85,12 +86,22 @@ class Picture(Figure):
 
     alt: str = ""
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
+    @functools.cached_property
+    def png(self) -> bytes:
+        """The finished picture, drawn once for the file and the notebook that shows it."""
         target = io.BytesIO()
+        own, dpi = self.canvas, self.get_dpi()
         with matplotlib.rc_context(_STYLE):
-            self.savefig(target, format="png", dpi=144, metadata={"Software": None})
+            # As savefig does, less a first drawing that only lays out; see `svg`.
+            self.set_dpi(144)
+            FigureCanvasAgg(self).print_png(target, metadata={"Software": None})
+        self.set_dpi(dpi)
+        self.set_canvas(own)
+        return target.getvalue()
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         width, height = (round(96 * inches) for inches in self.get_size_inches())
-        return target.getvalue(), {"width": width, "height": height, "alt": self.alt, "needs_background": "light"}
+        return self.png, {"width": width, "height": height, "alt": self.alt, "needs_background": "light"}
 
     def svg(self) -> str:
         """Return the picture as SVG text: the same bytes for the same numbers, without links or metadata."""

@@ -58,6 +58,7 @@ ACTIONS = {
     "retention": "data past their time were removed",
     "label": "outcomes of reviews or chargebacks came in",
     "train": "a model was trained",
+    "decide": "it was decided about a model version: promoted, kept back or put into shadow",
     "promote": "a model version was made champion",
     "export": "data, a report or a model left the workspace",
     "keys": "a key was made, rotated, handed over or destroyed",

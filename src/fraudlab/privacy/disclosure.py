@@ -15,6 +15,7 @@ import pandas as pd
 
 from fraudlab.metrics import SMALLEST_CELL, small_cells, wilson
 from fraudlab.privacy.anonymity import suppress_small_cells
+from fraudlab.privacy.disclosed_drift import hidden_monitoring
 
 
 def protected(name: str, table: pd.DataFrame, *, budget: int | None = None) -> pd.DataFrame:
@@ -22,8 +23,9 @@ def protected(name: str, table: pd.DataFrame, *, budget: int | None = None) -> p
 
     Parameters
     ----------
-    name : of the evidence: anonymity, calibration, cost, daily, daily_volume, membership, rules_overlap, segments and
-        tiers are known here.
+    name : of the evidence: anonymity, backtest_precision, backtest_periods, blind_side, calibration, cost, daily,
+        daily_volume, label_sources, membership, rules_overlap, segments, shadow, tiers and all
+        that begin with monitor_ are known here.
     budget : cases a day that investigators review; this row of the simulation stays.
     """
     match name:
@@ -46,8 +48,20 @@ def protected(name: str, table: pd.DataFrame, *, budget: int | None = None) -> p
             return hidden_overlap(table)
         case "segments":
             return hidden_segments(table)
+        case "shadow":
+            return hidden_disagreement(table)
+        case "backtest_precision":
+            return hidden_precision(table)
+        case "backtest_periods":
+            return thinned_differences(table)
         case "anonymity":
             return hidden_shares(table)
+        case "label_sources":
+            return hidden_sources(table)
+        case "blind_side":
+            return hidden_blind_side(table)
+        case _ if name.startswith("monitor_"):
+            return hidden_monitoring(name, table)
         case "membership" if not table[["members", "others"]].isna().any(axis=None) and len(table) > 1:
             return suppress_small_cells(table, ["members", "others"], ["group"], values=[])
     return table
@@ -334,6 +348,103 @@ def hidden_segments(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def hidden_precision(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Hide the periods of CP@k over time in which few victims were found, or few were there, and what tells of them.
+
+    Parameters
+    ----------
+    table : from `metrics.card_precision_by_period`, `way` called policy: policy, against, period, value, low, high,
+        hits, compromised, note.
+
+    >>> table = pd.DataFrame({"policy": "p", "against": "", "period": ["all", "1", "2", "3"], "value": 0.5, "low": 0.4,
+    ...                       "high": 0.6, "hits": [35, 12, 3, 20], "compromised": [90, 30, 30, 30], "note": ""})
+    >>> hidden_precision(table)["value"].tolist()
+    [0.5, nan, nan, 0.5]
+    """
+    shown = table.astype({"hits": "float64", "compromised": "float64", "note": "str"})
+    own = table[(table["against"] == "") & (table["period"] != "all")]
+    if own[["hits", "compromised"]].isna().any(axis=None):
+        return table
+    for _, part in own.groupby("policy", sort=False):
+        few = small_cells(part["hits"], smallest) | small_cells(part["compromised"], smallest)
+        hidden = part.index[few]
+        shown.loc[hidden, ["value", "low", "high", "hits", "compromised"]] = np.nan
+        shown.loc[hidden, "note"] = "not shown: a count below 10 could be read from it"
+    return shown
+
+
+def thinned_differences(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Tell a difference that adds up over time only where 0 or enough frauds made it since it was told last.
+
+    Parameters
+    ----------
+    table : policy, by, period, cases, difference, and gained and lost: the frauds that this policy, or the one it is
+        held against, catches alone in the period. These two are left out of what is returned.
+
+    >>> table = pd.DataFrame({"policy": "p", "by": "budget", "period": list("abcd"), "cases": 35,
+    ...                       "difference": [5.0, 9.0, 20.0, 21.0], "gained": [4, 6, 12, 2], "lost": [0, 0, 10, 0]})
+    >>> thinned_differences(table)["difference"].tolist()
+    [nan, 9.0, nan, 21.0]
+    """
+    if "gained" not in table:
+        return table
+    kept = np.zeros(len(table), dtype=bool)
+    for _, part in table.groupby(["policy", "by"], sort=False):
+        counts = part[["gained", "lost"]].to_numpy(dtype=float)
+        told: list[int] = []
+        since = np.zeros(2)
+        for place, step in enumerate(counts):
+            since = since + step
+            if not _few(since, smallest):
+                told.append(place)
+                since = np.zeros(2)
+        # What is left at the end joins what was told last, as bins do.
+        while told and since.any():
+            before = told[-2] if len(told) > 1 else -1
+            since = counts[before + 1 :].sum(axis=0)
+            told.pop()
+            if not _few(since, smallest):
+                told.append(len(counts) - 1)
+                break
+        kept[part.index[told]] = True
+    return table.assign(difference=table["difference"].where(kept)).drop(columns=["gained", "lost"])
+
+
+def hidden_disagreement(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Hide the small counts of who alerts which cases, the sums and shares that rest on them, and what gives them away.
+
+    Parameters
+    ----------
+    table : from `shadow.disagreement`: metric, group, value, low, high, n, note.
+
+    Returns
+    -------
+    The table; hidden values are missing and their note says so. Amounts go with the counts of their cases, amounts of
+    fraud with those of frauds, and shares of flipped cases with the counts they are made of.
+
+    >>> table = pd.DataFrame({"metric": ["cases"] * 4, "group": ["both", "champion only", "challenger only", "neither"],
+    ...                       "value": [40.0, 3.0, 15.0, 900.0], "low": np.nan, "high": np.nan, "n": 958, "note": ""})
+    >>> hidden_disagreement(table)["value"].tolist()
+    [40.0, nan, nan, 900.0]
+    """
+    shown = table.astype({"note": "str"}).copy()
+    gone = pd.Series(False, index=table.index)
+    for counts, sums in (("cases", "amount"), ("frauds", "fraud_amount")):
+        mine = table[table["metric"] == counts]
+        hidden = dict(zip(mine["group"], small_cells(mine["value"], smallest)))
+        gone |= table["metric"].isin([counts, sums]) & table["group"].map(hidden).eq(True)
+        if counts == "cases":
+            # Without "neither" no count follows from a share of the alerted cases, as long as no other one is hidden.
+            shares = {"flipped_share": ("both", "champion only", "challenger only"), "agreement": tuple(hidden)}
+            for share, groups in shares.items():
+                gone |= (table["metric"] == share) & any(hidden.get(group) for group in groups)
+    shown.loc[gone, ["value", "low", "high"]] = np.nan
+    shown.loc[gone, "note"] = "not shown: a count below 10 could be read from it"
+    # How many cases are alerted by either tells a hidden count too.
+    shown["n"] = shown["n"].astype("Float64").mask(gone & (shown["metric"] == "flipped_share"))
+    return shown
+
+
 def hidden_shares(table: pd.DataFrame) -> pd.DataFrame:
     """Hide the shares of an anonymity table that stand for 1 to 9 units."""
     shown = table.copy()
@@ -367,6 +478,68 @@ def hidden_overlap(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.Dat
         both=np.where(gone, np.nan, both),
         share=table["share"].astype("float64").mask(gone),
     )
+
+
+def hidden_sources(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Hide the small counts of where labels come from, with as many more as would give them away, and small shares.
+
+    Parameters
+    ----------
+    table : from `datasets.blindside.label_sources`.
+
+    >>> table = pd.DataFrame({"metric": "label_share", "group": ["source: genuine", "review", "random"],
+    ...                       "value": [0.98, 0.004, 0.016], "n": [980, 4, 16], "note": ""})
+    >>> hidden_sources(table)["n"].tolist()
+    [980.0, nan, nan]
+    """
+    if table["n"].isna().any():
+        return table
+    shown = table.astype({"n": "float64", "value": "float64"})
+    payments, looked = table[table["metric"] == "label_share"], table[table["metric"] == "looked_at"]
+    hidden = payments.index[small_cells(payments["n"], smallest)]
+    shown.loc[hidden, ["value", "n"]] = np.nan
+    decided = (looked["value"].fillna(0) * looked["n"]).round()
+    shown.loc[looked.index[small_cells(decided, smallest)], "value"] = np.nan
+    shown.loc[looked.index[small_cells(looked["n"], smallest)], ["value", "n"]] = np.nan
+    return shown
+
+
+def hidden_blind_side(table: pd.DataFrame, smallest: int = SMALLEST_CELL) -> pd.DataFrame:
+    """Hide what random checks estimate from 1 to 9 frauds, and shares of as few cases.
+
+    Parameters
+    ----------
+    table : from `datasets.blindside.blind_side`.
+
+    Returns
+    -------
+    The table; hidden values are missing and their note says so. Estimates from no fraud found stay: their upper limit
+    says what may have been missed.
+
+    >>> table = pd.DataFrame({"metric": ["random_checks", "frauds_found", "hidden_frauds", "queue_precision"],
+    ...                       "value": [0.5, 3.0, 900.0, 0.4], "low": 0.0, "high": 1.0, "n": [60, 30, 30, 50],
+    ...                       "note": ""})
+    >>> hidden_blind_side(table)["value"].tolist()
+    [0.5, nan, nan, 0.4]
+    """
+    if table["note"].str.startswith("not shown").any():
+        return table
+    counts = (table["value"].fillna(0) * table["n"]).round()
+    few = _small_of(counts, smallest) | _small_of(table["n"] - counts, smallest)
+    hidden = few & table["metric"].isin(["random_checks", "queue_precision"])
+    found = table["metric"] == "frauds_found"
+    if _small_of(table.loc[found, "value"], smallest).any():
+        hidden |= found | table["metric"].isin(["frauds_per_10000", "hidden_frauds", "queue_recall"])
+    if hidden[table["metric"] == "queue_precision"].any():  # the recall would tell the frauds among the listed cases
+        hidden |= table["metric"] == "queue_recall"
+    shown = table.astype({"value": "float64", "low": "float64", "high": "float64", "note": "str"})
+    shown.loc[hidden, ["value", "low", "high"]] = np.nan
+    shown.loc[hidden, "note"] = "not shown: a count below 10 could be read from it"
+    return shown
+
+
+def _small_of(counts: pd.Series, smallest: int) -> pd.Series:
+    return (counts > 0) & (counts < smallest)
 
 
 def _few(counts: np.ndarray, smallest: int) -> bool:

@@ -85,17 +85,34 @@ def pseudonymise(values: pd.Series, key: Key, namespace: str, *, form: str = "te
     >>> codes[0] == codes[1], len(codes[0]), bool(codes.isna()[2])
     (True, 32, True)
     """
+    if pd.api.types.is_float_dtype(values.dtype):
+        raise InputError(
+            f"pseudonymise: {namespace} must hold text or whole numbers; found floating point, which damages long "
+            "numbers; read the column as text"
+        )
+    return _each(values, pseudonymiser(key, namespace, form=form))
+
+
+def pseudonymiser(key: Key, namespace: str, *, form: str = "text") -> Callable[[str], str | None]:
+    """Return the function that gives one value, as text, the code that `pseudonymise` gives it.
+
+    Parameters
+    ----------
+    key, namespace, form : as in `pseudonymise`. A key that a server keeps is asked for once, here.
+
+    Raises
+    ------
+    InputError : a short key, an unknown form.
+
+    >>> pseudonymiser(bytes(32), "email")("Ann@Example.com") == pseudonymiser(bytes(32), "email")(" ann@example.com")
+    True
+    """
     if isinstance(key, bytes) and len(key) < 32:
         raise InputError(
             f"pseudonymise: the key must have at least 32 bytes; found {len(key)}; use a key of the project"
         )
     if form not in FORMS:
         raise InputError(f"pseudonymise: unknown form '{form}'; {did_you_mean(form, FORMS)}")
-    if pd.api.types.is_float_dtype(values.dtype):
-        raise InputError(
-            f"pseudonymise: {namespace} must hold text or whole numbers; found floating point, which damages long "
-            "numbers; read the column as text"
-        )
     normalise = FORMS[form]
     purpose = b"fraudlab pseudonym\0" + namespace.encode()
     subkey = hmac.digest(key, purpose, hashlib.sha256) if isinstance(key, bytes) else key(purpose)
@@ -109,7 +126,7 @@ def pseudonymise(values: pd.Series, key: Key, namespace: str, *, form: str = "te
         mine.update(normal.encode())
         return mine.finalize()[:PSEUDONYM_BYTES].hex()
 
-    return _each(values, code)
+    return code
 
 
 def arrow_text(values: pd.Series) -> pa.LargeStringArray:
@@ -296,7 +313,14 @@ def grid(values: pd.Series, step: float) -> pd.Series:
     """
     if not step > 0:
         raise InputError(f"grid: step must be above 0; found {step}; correct the contract")
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return pd.Series(gridded(values.to_numpy(dtype=np.float64, na_value=np.nan), step), values.index, name=values.name)
+
+
+def gridded(numbers: np.ndarray | float, step: float) -> np.ndarray:
+    """Return numbers rounded as by `grid`.
+
+    >>> float(gridded(52.5163, 0.1))
+    52.5
+    """
     # The last rounding removes 0.30000000000000004, the addition minus zero: equal places must be equal numbers.
-    rounded = np.round(np.round(numbers / step) * step, 10) + 0.0
-    return pd.Series(rounded, index=values.index, name=values.name)
+    return np.round(np.round(np.asarray(numbers) / step) * step, 10) + 0.0

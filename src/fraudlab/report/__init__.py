@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
 from fraudlab.report import language
-from fraudlab.report.blocks import moment, provided
+from fraudlab.report.blocks import Part, moment, provided
 from fraudlab.report.differences import facts
 from fraudlab.report.evidence import Evidence, read_evidence
 from fraudlab.report.language import say
@@ -35,27 +36,58 @@ def render(evidence: Evidence, lang: str = "en") -> str:
     ------
     InputError : no report is written in that language.
     """
-    here = files(__package__)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"marked": language.marked, "plain": language.plain, "is_digest": _is_digest}
-    template = environment.from_string(here.joinpath("template.html.j2").read_text(encoding="utf-8"))
     run = evidence.run
     with language.speaking(lang):
         model = language.foreign(provided(run.get("model_name") or run["name"]))
-        return template.render(
-            say=say,
-            lang=lang,
-            html_lang={"zh": "zh-Hans"}.get(lang, lang),
-            not_provided=say("not provided"),
-            title=provided(run.get("title") or run["name"]),
-            model=say("{name}, version {version}", name=model, version=provided(run.get("model_version"))),
-            made=moment(run["created"]),
-            run_id=language.foreign(provided(run["run_id"])),
-            owner=language.foreign(provided(run.get("owner"))),
-            digest=evidence.digest,
-            parts=parts(evidence),
-            style=here.joinpath("style.css").read_text(encoding="utf-8"),
+        title = provided(run.get("title") or run["name"])
+        version = provided(run.get("model_version"))
+        return fill(
+            parts(evidence),
+            title=title,
+            heading=say("Model report: {title}", title=title),
+            kicker=say("Model report"),
+            head=[
+                (say("Model"), say("{name}, version {version}", name=model, version=version)),
+                (say("Run"), language.foreign(provided(run["run_id"]))),
+                (say("Made"), moment(run["created"])),
+                (say("Owner"), language.foreign(provided(run.get("owner")))),
+            ],
+            foot=say(
+                "Made by fraudlab from the evidence with sha-256 {digest}. Internal: holds results on personal data.",
+                digest=evidence.digest,
+            ),
         )
+
+
+def fill(
+    parts: Sequence[Part], *, title: str, heading: str, kicker: str, head: Sequence[tuple[str, str]], foot: str
+) -> str:
+    """Fill the reports' template in the language that is being spoken.
+
+    Parameters
+    ----------
+    parts : what the page says.
+    title, heading, kicker : the large heading, the window's title, the line above.
+    head : names and values below the heading.
+    foot : the last line.
+    """
+    here, lang = files(__package__), language.language()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"marked": language.marked, "plain": language.plain, "is_digest": _is_digest}
+    template = environment.from_string(here.joinpath("template.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        say=say,
+        lang=lang,
+        html_lang={"zh": "zh-Hans"}.get(lang, lang),
+        not_provided=say("not provided"),
+        title=title,
+        heading=heading,
+        kicker=kicker,
+        head=head,
+        foot=foot,
+        parts=parts,
+        style=here.joinpath("style.css").read_text(encoding="utf-8"),
+    )
 
 
 def _is_digest(text: str) -> bool:

@@ -27,6 +27,7 @@ from fraudlab.report.blocks import (
 )
 from fraudlab.report.evidence import TABLES, Evidence
 from fraudlab.report.language import foreign, retold, say, spoken, term
+from fraudlab.report.selection import looked_at
 
 TREATMENTS = {
     "keep": "kept as it is",
@@ -64,6 +65,7 @@ def data(e: Evidence) -> Section:
         )
         blocks.append(Figure(plots.daily_volume(e.daily_volume), caption))
     blocks.append(Group(say("How mature the labels are"), _maturity(e)))
+    blocks.append(Group(say("Who was looked at"), looked_at(e)))
     blocks.append(Group(say("How good the data are"), _quality(e)))
     order = [*TREATMENTS, *(column["treatment"] for column in e.data["columns"])]
     columns = [

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from fraudlab.decision_record import DECISIONS
 from fraudlab.privacy.disclosure import joined_bins
 from fraudlab.report.language import capital, foreign, language, term
 from fraudlab.schema import InputError, did_you_mean, refuse
@@ -40,6 +41,8 @@ TABLES: dict[str, tuple[bool, str]] = {
     "metrics": (True, "model metric group value low high n note"),
     "daily_volume": (False, "day transactions frauds labelled"),
     "label_maturity": (False, "days_since_event share_known"),
+    "label_sources": (False, "metric group value n note"),
+    "blind_side": (False, "metric group value low high n note"),
     "daily": (False, "model day precision perfect_precision"),
     "roc": (False, "model fpr tpr"),
     "pr": (False, "model recall precision"),
@@ -80,9 +83,10 @@ TABLES: dict[str, tuple[bool, str]] = {
     "test_looks": (False, "when run config_digest model whole auc_roc average_precision card_precision_at_k"),
     "threshold_outcomes": (False, "rule used period metric value low high note"),
     "comparison": (False, "challenger champion view by group metric model value low high share_worse n note"),
+    "shadow": (False, "metric group value low high n note"),
+    "shadow_comparison": (False, "view metric model value low high n note"),
     "champion_comparison": (False, "challenger champion view by group metric model value low high share_worse n note"),
 }
-DECISIONS = ("promoted", "kept champion", "rejected")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Evidence:
     alerts: list[dict[str, Any]] | None = None
     daily_volume: pd.DataFrame | None = None
     label_maturity: pd.DataFrame | None = None
+    label_sources: pd.DataFrame | None = None
+    blind_side: pd.DataFrame | None = None
     daily: pd.DataFrame | None = None
     roc: pd.DataFrame | None = None
     pr: pd.DataFrame | None = None
@@ -142,6 +148,8 @@ class Evidence:
     threshold_outcomes: pd.DataFrame | None = None
     comparison: pd.DataFrame | None = None
     champion_comparison: pd.DataFrame | None = None
+    shadow: pd.DataFrame | None = None
+    shadow_comparison: pd.DataFrame | None = None
 
     @property
     def labels(self) -> dict[str, str]:

@@ -79,7 +79,7 @@ def _told(path: Path, known: Mapping[str, str]) -> tuple[Path, dict[str, Any] | 
 
 
 def _versions(workspace: Workspace) -> list[dict[str, Any]]:
-    if not (workspace.mlruns / "mlflow.db").is_file():
+    if not tracking.has_registry(workspace):
         return []
     return tracking.models_table(tracking.open_store(workspace)).to_dict("records")
 

@@ -143,7 +143,14 @@ def _groups_compared(e: Evidence) -> bool:
 
 def found_limitations(e: Evidence) -> list[str]:
     """Return a sentence for each limit that this run's evidence crosses."""
-    judged: tuple[Callable[[Evidence], list[str]], ...] = (_of_data, _of_labels, _of_result, _of_model, _unused)
+    judged: tuple[Callable[[Evidence], list[str]], ...] = (
+        _of_data,
+        _of_labels,
+        _of_selection,
+        _of_result,
+        _of_model,
+        _unused,
+    )
     return [sentence for judge in judged for sentence in judge(e)]
 
 
@@ -209,6 +216,21 @@ def _of_labels(e: Evidence) -> list[str]:
                 )
             )
     return found
+
+
+def _of_selection(e: Evidence) -> list[str]:
+    """What is wrong with labels that come from cases a model chose, where nobody looked at others."""
+    if e.label_sources is None or e.label_sources.empty:
+        return []
+    by = e.label_sources[e.label_sources["metric"] == "label_share"].set_index("group")["n"].fillna(1)
+    if not by["review"] or by["random"]:
+        return []
+    return [
+        say(
+            "Selective labels: payments were reviewed because a model listed them and none by chance, so what it "
+            "misses is not measured (decision.explore_per_day)."
+        )
+    ]
 
 
 def _of_result(e: Evidence) -> list[str]:
@@ -310,6 +332,7 @@ def monitoring(e: Evidence) -> Section:
     table = Table(say("Monitoring plan"), head, rows, "lllll")
     acts = [
         capital(say("{who} reads these figures, decides and writes down what was decided.", who=who)),
+        say("`fraudlab monitor report` measures them every week: a light for each topic, and its next step."),
         say("`fraudlab retrain` makes a challenger; it takes over only through the promotion gate."),
         say(
             "If alerts or precision leave their limits and no cause is found the same day, go back to the champion "

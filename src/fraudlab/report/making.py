@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fraudlab.checks import CHECKS, overview
 from fraudlab.config import Workspace
+from fraudlab.datasets import raw_identifiers
 from fraudlab.privacy.keys import KeyUnavailableError
 from fraudlab.report import build_report
 from fraudlab.report.index import write_index
@@ -73,6 +75,42 @@ def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: S
         signer=signer,
     )
     return Made(reports, pages, write_index(run.workspace, signer), list(dict.fromkeys(remarks)))
+
+
+def checked_reports(run: Run) -> str:
+    """Write the reports once no raw identifier is in what the run wrote, and keep them if none is in them either.
+
+    They come in each language and format of the config; the notebooks' pages and the index lie beside them.
+
+    Returns
+    -------
+    What was made, in a line.
+
+    Raises
+    ------
+    FraudlabError : a raw identifier was found; nothing of the run may go to MLflow.
+    """
+    needles = raw_identifiers(run.config)
+    finding = CHECKS["FL004"]([run.folder], needles, root=run.folder)
+    earlier = [check for check in run.load_json("checks") if check["code"] != finding.code]
+    every = earlier + overview({"identifiers": finding}).to_dict("records")
+    run.save_json("checks", sorted(every, key=lambda check: check["code"]))
+    if not finding.stops:
+        made = make_reports(run)
+        written = [*made.reports, *made.notebooks]
+        finding = CHECKS["FL004"](written, needles, root=run.workspace.reports)
+        if finding.stops:
+            for path in written:
+                path.unlink()
+            write_index(run.workspace, signer_of(run.workspace)[0])
+    if finding.stops:
+        raise FraudlabError(
+            f"{finding.code} {finding.title.lower()}: {finding.sentence} No notebook, evidence or report of this run "
+            f"was logged; they lie in {run.folder.name} only. Mend the cell that wrote it and run again."
+        )
+    size = made.reports[0].stat().st_size / 1e3
+    count = "one file" if len(made.reports) == 1 else f"{len(made.reports)} reports"
+    return "; ".join([f"{size:,.0f} kB, {count}, no network needed", *made.remarks])
 
 
 def signer_of(workspace: Workspace) -> tuple[Signer | None, list[str]]:

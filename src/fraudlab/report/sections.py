@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fraudlab.report import checking, comparison, data, deciding, explaining, governance, limits, results, ruling
+from fraudlab.report import (
+    checking,
+    comparison,
+    data,
+    deciding,
+    decision,
+    explaining,
+    governance,
+    limits,
+    results,
+    ruling,
+)
 from fraudlab.report.blocks import (
     NOT_PROVIDED,
     Facts,
@@ -17,7 +28,6 @@ from fraudlab.report.blocks import (
     Part,
     Prose,
     Section,
-    Table,
     Verdict,
     capital,
     count,
@@ -27,6 +37,7 @@ from fraudlab.report.blocks import (
     metric_text,
     provided,
 )
+from fraudlab.report.decision import gate_table, signs
 from fraudlab.report.evidence import Evidence
 from fraudlab.report.language import foreign, retold, say
 from fraudlab.report.limits import found_limitations
@@ -61,6 +72,17 @@ def summary(e: Evidence) -> Section:
             say("champion kept"),
             say("{model} stays a challenger; version {before} remains the champion.", model=model, before=before),
         ),
+        "in shadow": (
+            "hold",
+            say("in shadow"),
+            say(
+                "{model} scores beside the champion until {day} before it may take its place; version {before} remains "
+                "the champion.",
+                model=model,
+                day=day((d.get("shadow") or {}).get("last_day")),
+                before=before,
+            ),
+        ),
         "rejected": ("bad", say("rejected"), say("{model} did not pass the gate and is not to be used.", model=model)),
     }[d["decision"]]
     figures = []
@@ -82,7 +104,7 @@ def summary(e: Evidence) -> Section:
         n=count(test.get("transactions", 0)),
         k=f"{d['alerts_per_day']:,}",
     )
-    reasons = [capital(retold(_signs(reason))) for reason in d["reasons"]]
+    reasons = [capital(retold(signs(reason))) for reason in d["reasons"]]
     box = Verdict(tone, word, sentence, reasons, figures)
     return Section("summary", say("Summary"), [box, Prose(explained), *_gate(d), Prose(_doubts(e))])
 
@@ -100,28 +122,14 @@ def _doubts(e: Evidence) -> str:
     return told + say(" ") + limited
 
 
-def _gate(decision: dict[str, Any]) -> list[Any]:
+def _gate(decided: dict[str, Any]) -> list[Any]:
     """Table the gate where a check failed or the reasons do not name every check."""
-    if not decision["gate"]:
+    if not decided["gate"]:
         return [Prose(say("No check of the promotion gate was recorded."))]
-    said = " ".join(decision["reasons"])
-    if all(check["passed"] and check["check"] in said for check in decision["gate"]):
+    said = " ".join(decided["reasons"])
+    if all(check["passed"] and check["check"] in said for check in decided["gate"]):
         return []
-    rows = [
-        (
-            capital(retold(check["check"])),
-            capital(retold(_signs(str(check["required"])))),
-            retold(str(check["found"])),
-            say("passed") if check["passed"] else say("failed"),
-        )
-        for check in decision["gate"]
-    ]
-    head = (say("Check"), say("Required"), say("Found"), say("Result"))
-    return [Table(say("The promotion gate"), head, rows, "lrrl")]
-
-
-def _signs(text: str) -> str:
-    return text.replace(">=", "≥").replace("<=", "≤")
+    return [gate_table(decided["gate"])]
 
 
 def purpose_and_owner(e: Evidence) -> Section:
@@ -174,6 +182,7 @@ VALIDATION: Sections = (
     limits.monitoring,
 )
 GOVERNANCE: Sections = (
+    decision.decision,
     data.data_protection,
     governance.reproduce,
     governance.change_log,

@@ -18,7 +18,7 @@ from fraudlab.rulebook.book import (
     read_rules,
     strongest_action,
 )
-from fraudlab.rulebook.evaluation import column_kinds, evaluate
+from fraudlab.rulebook.evaluation import column_kinds, evaluate, holds
 from fraudlab.rulebook.language import check, columns_of, parse, written
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "columns_of",
     "evaluate",
     "fired",
+    "holds",
     "misfits",
     "notices",
     "parse",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +27,14 @@ from fraudlab.schema import BY_NAME
 
 LABELS = ("is_fraud", "label_time", "fraud_scenario")
 """What is known only after the payment; no rule may read it."""
+_SIGNS = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,80 @@ def evaluate(tree: Node, table: pd.DataFrame, where: str = "rule") -> pd.Series:
         answer = _answer(tree, table)
     unknown = ~(answer.yes | answer.no)
     return pd.Series(pd.arrays.BooleanArray(answer.yes.copy(), unknown), index=table.index)
+
+
+def holds(tree: Node, row: Mapping[str, Any]) -> bool | None:
+    """Say of one payment whether a condition holds, as `evaluate` does of many; None where that is open.
+
+    Parameters
+    ----------
+    tree : from `parse`, checked against the columns' kinds.
+    row : the columns it reads; None, NA or NaN where a value is missing.
+
+    >>> from fraudlab.rulebook.language import parse
+    >>> tree = parse('amount > 500 and country != "AT"')
+    >>> [holds(tree, {"amount": amount, "country": country}) for amount, country in ((700.0, None), (9.0, None))]
+    [None, False]
+    """
+    match tree:
+        case Column():
+            value = _of_row(tree, row)
+            return None if value is None else bool(value)
+        case Comparison():
+            return _held_against(tree.sign, _of_row(tree.left, row), _of_row(tree.right, row))
+        case Member():
+            value = _of_row(tree.of, row)
+            if value is None:
+                return None
+            found = any(_held_against("=", value, _of_row(each, row)) for each in tree.values)
+            return found is not tree.negated
+        case Missing():
+            gone = _absent(row[tree.of.name]) if isinstance(tree.of, Column) else _of_row(tree.of, row) is None
+            return gone is not tree.negated
+        case Not():
+            inner = holds(tree.of, row)
+            return None if inner is None else not inner
+    decisive = tree.word == "or"  # one true part makes an "or" true, one false part an "and" false
+    parts = [holds(part, row) for part in tree.parts]
+    return decisive if decisive in parts else None if None in parts else not decisive
+
+
+def _of_row(tree: Node, row: Mapping[str, Any]) -> Any:
+    """Return a value of one payment: a number, a text, a truth, or None where missing or without a finite result."""
+    match tree:
+        case Number():
+            return tree.plain
+        case Text():
+            return tree.value
+        case Column():
+            value = row[tree.name]
+            if _absent(value):
+                return None
+            if isinstance(value, str | bool | np.bool_):
+                return value
+            return float(value) if math.isfinite(value) else None
+        case Negative():
+            value = _of_row(tree.of, row)
+            return None if value is None else -value
+    left, right = _of_row(tree.left, row), _of_row(tree.right, row)
+    if left is None or right is None or (tree.sign == "/" and right == 0):
+        return None
+    found = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}[tree.sign](
+        float(left), float(right)
+    )
+    return found if math.isfinite(found) else None
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value is pd.NA or value != value
+
+
+def _held_against(sign: str, left: Any, right: Any) -> bool | None:
+    if left is None or right is None:
+        return None
+    if isinstance(left, str) or isinstance(right, str):
+        return (left == right) is (sign == "=")
+    return bool(_SIGNS[sign](left, right))
 
 
 def _answer(tree: Node, table: pd.DataFrame) -> _Answer:

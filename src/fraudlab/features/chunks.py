@@ -1,0 +1,258 @@
+"""Many payments at once through an online state: the same memory and the same bits, at the speed of a table.
+
+Payments that come in one by one and payments that come in files must leave the same state behind. Per entity kind the
+rows that the state remembers and the new ones are put together, the kernels run over them, and what later windows can
+still reach goes back into the log.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fraudlab.features import engine
+from fraudlab.features.kernels import jit, links, program
+from fraudlab.features.kernels.labels import NEVER
+from fraudlab.features.log import Log
+from fraudlab.features.online import LABELS, OnlineState
+from fraudlab.schema import TIME_DTYPE, InputError, require_columns
+
+Array = np.ndarray
+BEGINNING = -NEVER
+
+
+def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.DataFrame:
+    """Return the features of many payments, then remember them: `OnlineState.score_then_update` for a table.
+
+    Parameters
+    ----------
+    state : it remembers the payments afterwards. If this raises, it may hold a part of them: go back to a copy.
+    payments : canonical columns (`FeatureSet.requires`), in any row order; all of them must come after what the state
+        remembers, in the total order (event_time, transaction_id). `is_fraud` and `label_time` may be left out; where
+        they are there, each label counts from its label_time on.
+
+    Returns
+    -------
+    A row per payment with the caller's index and order, columns as in `FeatureSet.columns`: to the bit what `compute`
+    gives in one table of all payments.
+
+    Raises
+    ------
+    InputError : a column is missing, a payment lies before the last one; and as `FeatureSet.compute`.
+
+    >>> from fraudlab.features import FeatureSet, count
+    >>> moments = pd.to_datetime(["2026-01-01 08:00", "2026-01-01 09:00", "2026-01-01 10:00"], utc=True)
+    >>> frame = pd.DataFrame({"transaction_id": [1, 2, 3], "event_time": moments, "customer_id": "a"})
+    >>> state = FeatureSet("tiny", [count(by="customer_id", window="1d")]).online(frame[:1])
+    >>> score_table_then_update(state, frame[1:])["customer_id__count__1d"].tolist()
+    [1.0, 2.0]
+    """
+    require_columns(payments, state.needs, where=state.where)
+    columns = list(state.columns)
+    if len(payments) == 0:
+        return pd.DataFrame(index=payments.index, columns=columns, dtype=state.features.dtype)
+    frame = payments
+    if not set(LABELS) <= set(frame.columns):
+        unknown = {"is_fraud": "boolean", "label_time": TIME_DTYPE}
+        frame = frame.assign(**{name: pd.Series(pd.NA, frame.index, dtype=kind) for name, kind in unknown.items()})
+    source = engine.Source(frame, state.where)
+    order = np.arange(len(frame)) if source.order is None else source.order
+    first, last = ((int(source.time[row]), frame["transaction_id"].iloc[int(row)]) for row in (order[0], order[-1]))
+    if state.last is not None and first <= state.last:
+        raise InputError(
+            f"{state.where}: payments must come in the order (event_time, transaction_id); "
+            "found some that lie before the last; compute late ones in a table"
+        )
+    if state.before is not None:
+        made = score_table_then_update(state.before, frame)
+        names = [name for name, _ in state.features.derived]
+        frame = frame.assign(**{name: made.iloc[:, k].to_numpy() for k, name in enumerate(names)})
+        source = engine.Source(frame, state.where)
+    jit.announce_compilation(program.run)
+    number = np.empty(len(frame), np.int64)
+    number[order] = np.arange(state.count, state.count + len(frame))
+    most = max((log.plan.carries for log in state.logs), default=0)
+    # One row more than there are payments: what the kernels write for rows of the past goes there.
+    out = np.empty((len(frame) + 1, len(columns) + most))
+    for spec, column in state.current:
+        out[:-1, column] = engine.CURRENT[spec.statistic](source, spec)
+    for name in state._coded:
+        _take_codes(state, source, name)
+    with ThreadPoolExecutor(jit.threads() if len(frame) >= engine.MANY_ROWS else 1) as pool:
+        entities = [_run(state, log, source, order, number, last[0], out, pool) for log in state.logs]
+    nodes = [_link(state, names, graph, source, order, out) for names, graph in state.graphs.items()]
+    if state.remembers:
+        mine = [found for log, found in zip(state.logs, entities) if log.known >= 0]
+        _trace(state, source, order, last[0], mine, nodes)
+    state.count += len(frame)
+    state.last = last
+    found = out[:-1, : len(columns)].astype(state.features.dtype)
+    return pd.DataFrame(found, index=payments.index, columns=columns, copy=False)
+
+
+def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
+    """Give the source the state's own code of each value; a value never met gets the next one."""
+    known = state.codes.setdefault(name, {})
+    code, values = source.codes(name)
+    values = list(values) if isinstance(values, range) else values.tolist()
+    place = np.fromiter(map(known.get, values, repeat(-1)), np.int64, len(values))
+    fresh = np.flatnonzero(place < 0)
+    place[fresh] = np.arange(len(known), len(known) + len(fresh))
+    known.update(zip([values[k] for k in fresh.tolist()], place[fresh].tolist()))
+    place = np.append(place, -1)
+    source.recode(name, place[code], len(known))
+    if len(known) > state._tables.size:
+        state._tables = np.zeros(2 * len(known), np.int64)
+
+
+def _run(
+    state: OnlineState,
+    log: Log,
+    source: engine.Source,
+    order: Array,
+    number: Array,
+    now: int,
+    out: Array,
+    pool: ThreadPoolExecutor,
+) -> Array:
+    """Write one log's columns and take its new rows in; return each payment's entity in the total order, -1 without."""
+    code = engine.entity_codes(source, log.by)[0]
+    there = code >= 0
+    out[np.ix_(order[~there], log.columns)] = np.nan
+    entity = np.full(code.size, -1)
+    if not there.any():
+        return entity
+    # Entities met here, by their first payment in the total order, and their numbers in the log.
+    met, first, local = np.unique(code[there], return_index=True, return_inverse=True)
+    rows = order[np.flatnonzero(there)[first]]
+    if len(log.by) == 1:
+        keys: list[Any] = met.tolist()
+    else:
+        keys = list(zip(*(source.codes(name)[0][rows].tolist() for name in log.by)))
+    mine = np.fromiter(map(log.entities.get, keys, repeat(-1)), np.int64, len(keys))
+    compact = np.full(code.size, -1, np.int32)
+    compact[there] = local
+    new = engine.group(source, compact, len(met), None, log.plan, pool, engine.Room())
+    old = np.where(mine >= 0, log.length[mine] if log.length.size else 0, 0)
+    many = np.diff(new.ends)
+    ends = np.concatenate(([0], np.cumsum(old + many)))
+    from_log = np.repeat(np.where(mine >= 0, log.offset[mine] if log.offset.size else 0, 0), old) + _steps(old)
+    to_old = np.repeat(ends[:-1], old) + _steps(old)
+    to_new = np.repeat(ends[:-1] + old, many) + _steps(many)
+    packed = np.empty((int(ends[-1]), len(log.plan.words)), np.int64)
+    packed[to_old], packed[to_new] = log.pool[from_log], new.packed
+    target = np.full(len(packed), len(out) - 1, np.int32)
+    target[to_new] = new.rows
+    count = np.empty(len(packed), np.int64)
+    count[to_old], count[to_new] = log.number[from_log], number[new.rows]
+    grouped = engine.Groups(ends, target, packed)
+    capacity = max(engine.CHUNK, int(np.diff(ends).max()))
+    codes = max((len(state.codes[key[1]]) for key in log.plan.words if key[0] == "code"), default=0)
+
+    def work(part: tuple[int, int]) -> None:
+        engine.run(log.plan, grouped, part, capacity, np.zeros(codes, np.int64), log.columns, out)
+
+    list(pool.map(work, engine._cut(ends, 2 * pool._max_workers)))
+    if log.carries:
+        summed = out[new.rows, len(state.columns) : len(state.columns) + len(log.carries)]
+        packed.view(np.float64)[np.ix_(to_new, log.carries)] = summed
+    mine = log.extend(keys, mine, ends, packed, count, now)
+    entity[there] = mine[local]
+    return entity
+
+
+def _steps(many: Array) -> Array:
+    """Return 0, 1, ... many[0] - 1, 0, 1, ... many[1] - 1, ...
+
+    >>> _steps(np.array([2, 0, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    ends = np.cumsum(many)
+    return np.arange(int(ends[-1]) if ends.size else 0) - np.repeat(ends - many, many)
+
+
+def _link(
+    state: OnlineState,
+    names: tuple[str, ...],
+    graph: dict[str, Any],
+    source: engine.Source,
+    order: Array,
+    out: Array,
+) -> Array:
+    """Write the columns of one graph and grow it; return a node of each payment in the total order, -1 without."""
+    nodes = np.full((len(order), len(names)), -1, np.int64)
+    for k, name in enumerate(names):
+        code = source.codes(name)[0][order]
+        known = graph["nodes"].setdefault(name, {})
+        values, place = np.unique(code[code >= 0], return_inverse=True)
+        mine = np.empty(len(values), np.int64)
+        for position, value in enumerate(values.tolist()):
+            if value not in known:
+                known[value] = graph["size"]
+                graph["size"] += 1
+            mine[position] = known[value]
+        nodes[code >= 0, k] = mine[place]
+    if graph["size"] > graph["parent"].size:
+        for part in ("parent", "seen", "members", "frauds"):
+            old = graph[part]
+            graph[part] = np.concatenate((old, np.zeros(2 * graph["size"] - old.size, old.dtype)))
+            if part == "parent":
+                graph[part][old.size :] = np.arange(old.size, 2 * graph["size"])
+    time = source.time[order]
+    told = _pending(graph, int(time[0]))
+    # Labels of earlier payments that are still to count stand before the new rows, each as a row of its one node.
+    before = np.full((len(told), len(names)), -1, np.int64)
+    before[:, 0] = np.array([node for _, node in told], np.int64)
+    nodes = np.concatenate((before, nodes))
+    moments = np.array([moment for moment, _ in told], np.int64)
+    known = np.concatenate((moments, source.known(slice(None))[order]))
+    fraud = np.concatenate((np.ones(len(told), bool), source.fraud()[0][order]))
+    where = np.concatenate((before[:, 0], np.full(len(order), -1)))
+    candidates = np.flatnonzero(fraud & (known != NEVER))
+    by_known = candidates[np.argsort(known[candidates], kind="stable")]
+    members, frauds = np.empty(len(nodes), np.int64), np.empty(len(nodes), np.int64)
+    time = np.concatenate((np.full(len(told), BEGINNING), time))
+    tree = (graph["parent"], graph["seen"], graph["members"], graph["frauds"], where)
+    done = links.linked(nodes, 0, time, known, by_known, fraud, *tree, members, frauds)
+    graph["known"] = [(int(known[row]), int(where[row]), 1) for row in by_known[done:] if where[row] >= 0]
+    heapq.heapify(graph["known"])
+    found = {"linked": members[len(told) :], "linked_frauds": frauds[len(told) :]}
+    for spec, column in state.linking:
+        if (spec.value, *spec.through) == names:
+            out[order, column] = found[spec.statistic]
+    return where[len(told) :]
+
+
+def _pending(graph: dict[str, Any], now: int) -> list[tuple[int, int]]:
+    """Count what is known by `now`; return moment and node of the frauds that will be, without those taken back."""
+    while graph["known"] and graph["known"][0][0] <= now:
+        _, node, by = heapq.heappop(graph["known"])
+        graph["frauds"][links.root_of(graph["parent"], node)] += by
+    left: Counter[tuple[int, int]] = Counter()
+    for moment, node, by in graph["known"]:
+        left[moment, node] += by
+    return sorted(key for key, many in left.items() for _ in range(many))
+
+
+def _trace(
+    state: OnlineState, source: engine.Source, order: Array, now: int, entities: list[Array], nodes: list[Array]
+) -> None:
+    """Keep what the payments' labels need that may come later; let go of those whose time for it is over."""
+    guilty = np.where(source.fraud()[0], source.known(slice(None)), NEVER)[order]
+    traces = np.column_stack([source.time[order], guilty, *entities, *nodes])
+    held = np.concatenate((state.traces[: state.count - state.first], traces))
+    ids = source.frame["transaction_id"].iloc[order].tolist()
+    state.recent.update(zip(ids, range(state.count, state.count + len(ids))))
+    over = now - state.horizon
+    for name in list(state.recent):
+        if held[state.recent[name] - state.first, 0] > over:
+            break
+        del state.recent[name]
+    first = state.recent[next(iter(state.recent))] if state.recent else state.count + len(ids)
+    state.traces, state.first = held[first - state.first :], first

@@ -1,0 +1,326 @@
+"""A monitor loses and counts nothing twice: killed, told twice, told late, told otherwise."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fraudlab.privacy import consent
+from fraudlab.privacy.keys import open_keys
+from fraudlab.privacy.vault import DamagedError
+from fraudlab.schema import InputError
+from fraudlab.scoring import live as living
+from fraudlab.scoring import stream as streaming
+from fraudlab.scoring.journal import InUseError, Journal, read_sealed
+from fraudlab.scoring.live import open_live, state_folder
+from fraudlab.scoring.scorer import deployed
+from fraudlab.scoring.stream import Alerts, File, Piped, monitor
+
+
+@pytest.fixture
+def model(workspace):
+    return deployed(workspace, "demo")
+
+
+@pytest.fixture
+def events(lines) -> list[str]:
+    """The later payments with repeats, late ones, labels and rubbish among them."""
+    rng = np.random.default_rng(1)
+    out: list[str] = []
+    held: list[str] = []
+    for number, line in enumerate(lines):
+        if rng.random() < 0.03:
+            held.append(line)  # comes later
+        else:
+            out.append(line)
+        if rng.random() < 0.03:
+            out.append(line)
+        if held and rng.random() < 0.05:
+            out.append(held.pop())
+        if number % 60 == 59:
+            row = json.loads(lines[number - 50])
+            moment = json.loads(line)["paid_at"]
+            out.append(
+                json.dumps({"label": {"transaction_id": row["payment_id"], "is_fraud": True, "label_time": moment}})
+            )
+            out.append("this is no JSON")
+    return out
+
+
+def run(workspace, model, source, out, **settings):
+    """Open, monitor, close; return the summary and what is left."""
+    live, replayed = open_live(workspace, model)
+    try:
+        alerts = Alerts(out, every=True, model="demo/1")
+        found = monitor(live, source(live.position), alerts, replayed=replayed, **settings)
+        alerts.close()
+        return found, live
+    finally:
+        live.journal.close()
+
+
+def probe(live, lines) -> list[float]:
+    """Score some payments that nothing was told of, a month on, with all that is remembered."""
+    rows = [json.loads(line) for line in lines[::40]]
+    for number, row in enumerate(rows):
+        row |= {"payment_id": f"P9999{number:06d}", "paid_at": f"2026-04-25T10:00:{number % 60:02d}.{number:06d}+00:00"}
+    live.journal = None
+    return [answer.scored.score for answer in live.take(rows)]
+
+
+@pytest.mark.parametrize("wanted", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_leave_what_an_undisturbed_run_leaves(wanted, workspace, model, events, lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "GROUP", 4)
+    monkeypatch.setattr(living, "SNAPSHOT_EVERY", 150)
+    path = tmp_path / "payments.jsonl"
+    path.write_text("".join(f"{event}\n" for event in events))
+    forking = multiprocessing.get_context("fork")
+    begun = forking.Event()
+
+    class Slow(File):
+        def groups(self, stop):
+            begun.set()
+            for group in super().groups(stop):
+                time.sleep(0.5 / len(events) * 4 * wanted if kills < wanted else 0)
+                yield group
+
+    def work() -> None:
+        run(workspace, model, lambda position: Slow(path, position), tmp_path / "killed.jsonl")
+        os._exit(0)
+
+    rng = np.random.default_rng(wanted)
+    kills = while_writing = 0
+    while kills < wanted:
+        begun.clear()
+        child = forking.Process(target=work)
+        child.start()
+        if rng.random() < 0.85:  # else while it opens
+            begun.wait()
+        child.join(float(rng.uniform(0.01, 0.4)))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        kills += 1
+        while_writing += begun.is_set()
+    assert while_writing > wanted / 2
+    run(workspace, model, lambda position: File(path, position), tmp_path / "killed.jsonl")
+    killed, replayed = open_live(workspace, model)
+    assert replayed == []
+    after = killed.counts.copy(), killed.number, killed.position
+    seen = probe(killed, lines)
+    killed_folder = state_folder(workspace, "demo")
+    killed_folder.rename(tmp_path / "elsewhere")
+    found, undisturbed = run(workspace, model, lambda position: File(path, position), tmp_path / "whole.jsonl")
+    assert (undisturbed.counts, undisturbed.number, undisturbed.position) == after
+    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert probe(undisturbed, lines) == seen
+    assert found["events"] == len(events)
+    for kind in ("scored", "repeated", "late", "refused", "labels"):
+        assert found[kind] > 5, kind
+    assert found["scored"] == len(lines) - sum(1 for line in lines if line not in set(events))
+    numbers = [json.loads(line)["number"] for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == found["scored"]
+
+
+def test_nothing_readable_is_kept_and_only_the_owner_may_look(workspace, model, lines, tmp_path):
+    path = tmp_path / "payments.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines[:200]))
+    run(workspace, model, lambda position: File(path, position), tmp_path / "alerts.jsonl")
+    kept = list(state_folder(workspace, "demo").iterdir())
+    modes = [each.stat().st_mode & 0o077 for each in (*kept, tmp_path / "alerts.jsonl")]
+    data = b"".join(each.read_bytes() for each in kept)
+    out = (tmp_path / "alerts.jsonl").read_text()
+    live, _ = open_live(workspace, model)
+    codes = list(live.scorer.state.codes["customer_id"])
+    live.journal.close()
+    assert len(codes) > 100
+    for line in lines[:200]:
+        row = json.loads(line)
+        for name in ("customer_ref", "card_number", "customer_name", "email", "ip_address", "device_fingerprint"):
+            if row[name]:
+                assert row[name].encode() not in data
+                assert row[name] not in out
+    assert not any(code.encode() in data or code in out for code in codes)
+    assert modes == [0] * len(modes)
+
+
+def test_one_process_scores_with_a_state(workspace, model):
+    live, _ = open_live(workspace, model)
+    with pytest.raises(InUseError) as refused:
+        open_live(workspace, model)
+    assert refused.value.exit_code == 75
+    live.journal.close()
+    open_live(workspace, model)[0].journal.close()
+
+
+def test_a_changed_byte_is_refused_and_a_torn_end_is_cut_off(workspace, model, lines, tmp_path):
+    live, _ = open_live(workspace, model)
+    for line in lines[:30]:
+        live.take([json.loads(line)])
+    live.journal.close()
+    folder = state_folder(workspace, "demo")
+    (journal,) = folder.glob("journal-*.sealed")
+    whole = journal.read_bytes()
+    _, frames, torn = read_sealed(journal, open_keys(workspace))
+    assert (len(frames), torn) == (30, None)
+    for cut in (1, 20, len(whole) // 3):
+        journal.write_bytes(whole[:-cut])
+        _, left, torn = read_sealed(journal, open_keys(workspace))
+        assert torn is not None
+        assert left == frames[: len(left)]
+        assert len(left) < 30
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, len(whole) - 400, 60).tolist():
+        broken = bytearray(whole)
+        broken[at] ^= 1 << int(rng.integers(8))
+        journal.write_bytes(bytes(broken))
+        try:
+            _, left, torn = read_sealed(journal, open_keys(workspace))
+        except DamagedError:
+            continue
+        assert torn is not None  # a length that was changed may point behind the end: the rest is gone, and it shows
+        assert left == frames[: len(left)]
+    journal.write_bytes(whole)
+    (state,) = folder.glob("state-*.sealed")
+    state.write_bytes(state.read_bytes()[:-5])
+    with pytest.raises(DamagedError, match="is cut off; begin anew from the vault with --fresh"):
+        open_live(workspace, model)
+    fresh, answers = open_live(workspace, model, fresh=True)
+    assert (fresh.number, answers) == (0, [])
+    fresh.journal.close()
+
+
+def test_late_and_repeated_payments_and_labels(workspace, model, lines):
+    live, _ = open_live(workspace, model)
+    rows = [json.loads(line) for line in lines[:40]]
+    first, second, third = rows[0], rows[20], rows[39]
+    assert [answer.kind for answer in live.take([first, third, third, second])] == [
+        "scored",
+        "scored",
+        "repeated",
+        "late",
+    ]
+    (answer,) = live.take([second])
+    assert (answer.kind, answer.scored) == ("repeated", None)
+    newest = live.scorer.state.last
+    old = rows[5] | {"paid_at": (pd.Timestamp(third["paid_at"]) - pd.Timedelta(days=2)).isoformat()}
+    assert live.take([old])[0].kind == "too_late"
+    assert live.scorer.state.last == newest
+    late = [json.loads(line) for line in lines if json.loads(line)["merchant_ref"] == second["merchant_ref"]]
+    moment = pd.Timestamp(third["paid_at"]) + pd.Timedelta(hours=1)
+    label = {"transaction_id": second["payment_id"], "is_fraud": True, "label_time": moment.isoformat()}
+
+    def risk_at(when: pd.Timestamp) -> float:
+        row = late[-1] | {"payment_id": f"X{when.value}", "paid_at": when.isoformat()}
+        scored = live.take([row])[0].scored
+        return scored.features[live.scorer.state.columns.index("merchant_id__frauds__7d")]
+
+    before = risk_at(moment - pd.Timedelta(minutes=5))
+    assert live.take([{"label": label}])[0].kind == "labels"
+    assert risk_at(moment - pd.Timedelta(minutes=1)) == before
+    assert risk_at(moment + pd.Timedelta(minutes=1)) == before + 1
+    assert live.take([{"label": label | {"transaction_id": "nobody"}}])[0].kind == "labels_unknown"
+    for wrong, said in (
+        ({"is_fraud": 1}, "a label's is_fraud must be true or false; correct it"),
+        ({"label_time": "2026-01-01"}, "a label's label_time must be a moment with a time zone; correct it"),
+        ({"more": 1}, "a label must have is_fraud, label_time, transaction_id and nothing else; correct it"),
+    ):
+        (answer,) = live.take([{"label": label | wrong}])
+        assert (answer.kind, answer.said) == ("refused", f"data set demo: {said}")
+    live.journal.close()
+
+
+def test_who_is_heard_of_in_the_ledger_is_forgotten(workspace, model, lines):
+    live, _ = open_live(workspace, model)
+    live.take([json.loads(line) for line in lines[:100]])
+    whose = next(iter(live.scorer.state.codes["customer_id"]))
+    consent.Ledger(workspace.ledger).record(
+        customer=whose, purpose="fraud-detection", event="objection", basis="legitimate-interest", source="letter"
+    )
+    live.snapshot()
+    assert whose not in live.scorer.state.codes["customer_id"]
+    live.journal.close()
+    again, _ = open_live(workspace, model)
+    assert whose not in again.scorer.state.codes["customer_id"]
+    again.journal.close()
+
+
+def test_a_pipe_and_a_file_that_grows_and_is_replaced(workspace, model, lines, tmp_path):
+    live, _ = open_live(workspace, model)
+    out = io.StringIO()
+    found = monitor(
+        live, Piped(io.BytesIO("".join(f"{line}\n" for line in lines[:150]).encode())), Alerts(out, every=True)
+    )
+    assert found["scored"] == len(out.getvalue().splitlines()) == 150
+    assert found["latency_ms"]["p50"] is not None
+    path = tmp_path / "payments.jsonl"
+    stop = threading.Event()
+    summary: dict = {}
+    follower = threading.Thread(
+        target=lambda: summary.update(
+            monitor(live, File(path, follow=True), Alerts(tmp_path / "out.jsonl", every=True), stop=stop)
+        )
+    )
+    follower.start()
+
+    def wait_for(count: int) -> None:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            if live.counts["scored"] == 150 + count:
+                return
+            time.sleep(0.02)
+        raise AssertionError(live.counts)
+
+    with path.open("w") as file:
+        file.write("".join(f"{line}\n" for line in lines[150:160]) + lines[160][:30])
+        file.flush()
+        wait_for(10)
+        file.write(lines[160][30:] + "\n")
+        file.flush()
+        wait_for(11)
+    path.rename(tmp_path / "payments.1")
+    path.write_text(f"{lines[161]}\n{lines[162]}\n")
+    wait_for(13)
+    stop.set()
+    follower.join()
+    live.journal.close()
+    assert summary["scored"] == 13
+    assert summary["refused"] == 0
+    again, _ = open_live(workspace, model)
+    assert again.position == {"file": path.stat().st_ino, "at": path.stat().st_size}
+    again.journal.close()
+
+
+def test_a_file_of_alerts_that_is_another_file_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("remember the milk\n")
+    with pytest.raises(InputError, match="must hold what the monitor wrote; found another last line; name a new file"):
+        Alerts(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "remember the milk\n"
+    (tmp_path / "alerts.jsonl").write_text('{"number": 7}\n{"numb')
+    assert Alerts(tmp_path / "alerts.jsonl").last == 7
+    assert (tmp_path / "alerts.jsonl").read_text() == '{"number": 7}\n'
+
+
+def test_a_journal_needs_its_snapshot(tmp_path, workspace):
+    with Journal(tmp_path / "state", open_keys(workspace)) as journal:
+        assert journal.recover() is None
+        with pytest.raises(Exception, match="a snapshot comes first"):
+            journal.append(b"group")
+        journal.snapshot({"a": 1}, b"state")
+        journal.append(b"one")
+        journal.append(b"two", sync=False)
+    with Journal(tmp_path / "state", open_keys(workspace)) as journal:
+        facts, state, groups = journal.recover()
+        assert (facts["a"], state, groups) == (1, b"state", [b"one", b"two"])
+        journal.snapshot({"a": 2}, b"later")
+        assert len(list((tmp_path / "state").glob("*.sealed"))) == 2
