@@ -13,12 +13,12 @@ export MLFLOW_DISABLE_TELEMETRY := true
 needs_data = @test -n "$(DATA)" || { echo "make $@ needs the published transactions: make $@ DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain bench-retrain bench-faults bench-monitoring bench-serve backtest review awareness lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain bench-retrain bench-faults bench-monitoring bench-serve bench-blindside backtest review awareness lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "First time? 'make run' sets everything up and does the whole job on demo data."
 
@@ -39,7 +39,7 @@ setup: .venv/.ready ## create .venv from the hashed lock (uv when present, else 
 	fi
 	@touch $@
 
-extras: setup ## add PDF reports, Spark, MLflow sign-in, LightGBM, CatBoost (0.5 GB; PDF needs the system's pango too)
+extras: setup ## add PDF reports, Spark, MLflow sign-in, LightGBM, CatBoost, clients of PostgreSQL, S3 and Kafka (0.6 GB; PDF needs the system's pango too)
 	@if command -v uv >/dev/null 2>&1; then \
 	  VIRTUAL_ENV=$(CURDIR)/.venv uv pip install --quiet --require-hashes --compile-bytecode -r requirements-extras.lock; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-extras.lock; fi
@@ -92,6 +92,12 @@ bench-faults: setup ## break a retraining at 200 places and kill it 20 times: wh
 
 bench-monitoring: setup ## how often monitoring calls without cause, how fast it finds planted changes, half an hour
 	@$(BIN)/python benchmarks/monitoring.py
+
+bench-serve: setup ## how fast the champion scores files, single payments and requests, some minutes
+	@$(BIN)/python benchmarks/serve.py
+
+bench-blindside: setup ## what a model misses that learns from reviewed payments alone, and what random checks tell, half an hour
+	@$(BIN)/python benchmarks/blindside.py
 
 backtest: setup ## a simulated year: retrain weekly, monthly, never, weekly without the gate, in two worlds (half an hour)
 	@$(BIN)/python benchmarks/backtest.py
