@@ -102,7 +102,7 @@ def carry_out(workspace: Workspace, record: Mapping[str, Any], **facts: Any) -> 
             workspace,
             name,
             version,
-            reason="; ".join(record["reasons"]),
+            reason=decision_record.short_reason(record),
             by=record["by"],
             expected=record["champion_before"] or "",
             record=record,

