@@ -204,10 +204,12 @@ def open_store(workspace: Workspace) -> MlflowClient:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(database.parent / ".lock"):
         if not database.is_file():
-            _create(database, folder)
+            with _reaching_own():
+                _create(database, folder)
         _heal(database, folder)
     try:
-        client = OwnClient(tracking_uri=uri, registry_uri=uri)
+        with _reaching_own():  # a client reads the database when it is made
+            client = OwnClient(tracking_uri=uri, registry_uri=uri)
         _ensure_experiment(client, artifacts)
     except MlflowException as error:
         raise _of_another_version(error, "mlruns/mlflow.db", "copy mlruns/ to a safe place", uri) from None

@@ -292,6 +292,27 @@ def test_a_locked_database_is_told_in_a_sentence(store: Workspace) -> None:
     assert tracking.reap_stale_runs(client) == []
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_database_locked_when_it_is_opened_is_told_in_a_sentence(
+    store: Workspace, tmp_path: Path, made: bool
+) -> None:
+    other = Workspace(tmp_path / "other")  # MLflow remembers which addresses this process has opened
+    if made:
+        tracking.open_store(store)
+        shutil.copytree(store.mlruns, other.mlruns)
+
+    def locked(*_: object) -> None:
+        raise sqlalchemy.exc.OperationalError("", {}, sqlite3.OperationalError("database is locked"))
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", locked)
+    try:
+        with pytest.raises(FraudlabError, match=r"mlruns/mlflow\.db: .*database is locked.*go on with --resume"):
+            tracking.open_store(other)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", locked)
+    assert tracking.reap_stale_runs(tracking.open_store(other)) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"not a database" * 500])
 def test_a_database_that_is_none_is_told_in_a_sentence(store: Workspace, content: bytes) -> None:
     for end in ("", "-wal", "-shm"):
