@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # One thread for small fits: spinning OpenMP threads cost far more than they bring here. Set before any import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -110,3 +111,60 @@ def sixty_days() -> Callable[..., tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
         return payments, who, fraud
 
     return made
+
+
+SMALL_BANK = {
+    "dataset__simulate__customers": 400,
+    "dataset__simulate__merchants": 120,
+    "dataset__simulate__days": 95,
+    "split__train_days": 30,
+    "split__delay_days": 14,
+    "split__valid_days": 14,
+    "split__test_days": 12,
+    "split__min_positives": 3,
+    "anomaly__kind": "none",
+    "model__n_estimators": 15,
+    "decision__alerts_per_day": 2,
+    "decision__explore_per_day": 0,
+    "decision__limit_per_day": 0,
+    "decision__step_up_per_day": 3,
+    "gate__min_auc_roc": 0.0,
+}
+
+
+@pytest.fixture(scope="session")
+def small_bank() -> Callable[..., Any]:
+    """Return the demo's config of a bank that is trained on in a second; keywords change it."""
+    from fraudlab.config import load_config
+
+    demo = Path(__file__).resolve().parents[1] / "configs" / "demo.toml"
+    return lambda **changes: load_config(demo, **SMALL_BANK | changes)
+
+
+@pytest.fixture(scope="session")
+def make_champion(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Bring a config's payments in, then train, pack, register and promote what a run of it would."""
+    from fraudlab import deciding, recipe, serving, tracking
+    from fraudlab.datasets import ingest
+
+    def make(config: Any, workspace: Any) -> None:
+        ingest(config, workspace)
+        prepared = recipe.prepare(config, workspace)
+        fitted = recipe.fit(config, prepared, threads=1)
+        facts = {
+            "name": config.name,
+            "purpose": config.purpose,
+            "dataset": config.dataset.name,
+            "feature_set": prepared.feature_set.to_dict(),
+            "learnt_until": prepared.fold.refit_end.isoformat(),
+        }
+        folder = tmp_path_factory.mktemp("package") / "package"
+        words, acting = prepared.feature_set.describe(), deciding.acting_of(config, fitted.thresholds, None)
+        serving.save_package(folder, fitted.candidate, fitted.thresholds, words, facts, acting=acting)
+        client = tracking.open_store(workspace)
+        run = tracking.start_run(client, config, name="small")
+        version = tracking.register_package(client, run, folder, name=config.name, config=config)
+        tracking.promote(client, config.name, version, reason="a test")
+        tracking.finish_run(client, run, "FINISHED")
+
+    return make

@@ -16,8 +16,8 @@ import pandas as pd
 
 from fraudlab.decisions import TIERS, ActionCost, Policy, Thresholds, actions_for, assign_tiers
 from fraudlab.decisions import decide as decide_by_cost
-from fraudlab.rulebook import RuleBook, column_kinds, columns_of, fired, holds, misfits, strongest_action
-from fraudlab.schema import InputError, did_you_mean, refuse
+from fraudlab.rulebook import RuleBook, columns_of, fired, holds, strongest_action
+from fraudlab.schema import InputError, did_you_mean
 
 WAYS = ("tiers", "costs", "rules")
 """What decides on an action: the score's tiers, expected costs, or these with the active rules of the rule book."""
@@ -122,11 +122,6 @@ class Acting:
             asked = strongest_action(self.book, pd.DataFrame({name: [True] for name in hits})).tolist()
         done = decide_by_cost([risk], [row["amount"]], self.policy, rules=asked)
         return Act(str(done["tier"].iloc[0]), str(done["action"].iloc[0]), hits)
-
-    def check(self, table: pd.DataFrame) -> None:
-        """Refuse a rule book whose active rules do not fit the columns of a table, such as one without rows."""
-        if self.book:
-            refuse(list(misfits(self.book, column_kinds(table), ("active",)).values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the thresholds as plain values for JSON."""

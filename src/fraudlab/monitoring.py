@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab import metrics, recipe, serving, watching
-from fraudlab.casework.queue import SCORING, needed_columns, registered_package
+from fraudlab.casework.queue import SCORING, needed_columns
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import load_transactions
 from fraudlab.datasets.load import allowed_columns
@@ -26,6 +26,7 @@ from fraudlab.privacy.vault import Vault
 from fraudlab.report.monitoring import found_words, monitoring_page, step_words, topic_words
 from fraudlab.runs import write_whole
 from fraudlab.schema import BY_NAME, InputError, utc
+from fraudlab.tracking import registered_package
 
 NAME = "monitoring"
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab import metrics, production, serving, shadow, tracking, tracking_decisions
-from fraudlab.casework.queue import choose_cases, needed_columns, registered_package
+from fraudlab.casework.queue import choose_cases, needed_columns
 from fraudlab.config import RunConfig, Workspace, load_config
 from fraudlab.datasets import load_transactions
 from fraudlab.decision_record import KEPT, PROMOTED
@@ -26,6 +26,7 @@ from fraudlab.privacy.vault import Vault
 from fraudlab.report.making import checked_reports
 from fraudlab.runs import Run
 from fraudlab.schema import InputError, utc
+from fraudlab.tracking import registered_package
 
 WAITING, OVER, ENDED = "waiting", "over", "ended"
 """Days are still to come; all are in; it cannot go on."""

@@ -39,7 +39,7 @@ from fraudlab.config import RunConfig, Workspace, config_digest
 from fraudlab.privacy import lineage
 from fraudlab.schema import REQUIRED, InputError
 from fraudlab.tracking_place import has_registry as has_registry
-from fraudlab.tracking_registry import CHALLENGER, aliases_of, registered
+from fraudlab.tracking_registry import CHALLENGER, aliases_of, named_version, registered
 from fraudlab.tracking_registry import CHAMPION as CHAMPION
 from fraudlab.tracking_registry import champion as champion
 from fraudlab.tracking_registry import model_version as model_version
@@ -226,6 +226,28 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 
 # -- the registry --------------------------------------------------------------------------------------------------
+
+
+def registered_package(workspace: Workspace, reference: str) -> tuple[str, str, Package]:
+    """Return the name, version and package of a registered model, checked byte by byte against its registration.
+
+    Parameters
+    ----------
+    reference : NAME@ALIAS, NAME/VERSION, or NAME for its champion.
+
+    Raises
+    ------
+    InputError : no such model or version; its package is damaged, or not the one that was registered.
+    """
+    from fraudlab.serving import load_package
+
+    client = open_store(workspace)
+    whole = reference if "@" in reference or "/" in reference else f"{reference}@{CHAMPION}"
+    held = named_version(client, whole)
+    digest = held.tags.get("fraudlab.package_digest")
+    if digest is None:
+        raise InputError(f"model: {whole} has no digest of its package, so it cannot be trusted; register it again")
+    return held.name, str(held.version), load_package(package_folder(client, held), digest=digest)
 
 
 def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: str, config: RunConfig) -> str:

@@ -229,7 +229,7 @@ class Version:
 
 
 def find_version(client: MlflowClient, wanted: str) -> Version:
-    """Return the version that `NAME@ALIAS` or `NAME/VERSION` means.
+    """Return the version that `NAME@ALIAS` or `NAME/VERSION` means, with the evidence of its run.
 
     Parameters
     ----------
@@ -238,7 +238,22 @@ def find_version(client: MlflowClient, wanted: str) -> Version:
 
     Returns
     -------
-    The version; `folder` holds `evidence/`, and is None where the run logged none.
+    The version; `folder` holds `evidence/`, and is None where the run logged none. Of an object store the evidence is
+    fetched; who needs the version alone calls `named_version`.
+
+    Raises
+    ------
+    InputError : as in `named_version`.
+    """
+    held = named_version(client, wanted)
+    made = client.get_run(held.run_id)
+    folder = tracking_store.local(made.info.artifact_uri) or _logged(client, made)
+    logged = folder if (folder / "evidence" / "run.json").is_file() else None
+    return Version(held.name, str(held.version), made.info.run_name, logged)
+
+
+def named_version(client: MlflowClient, wanted: str) -> ModelVersion:
+    """Return the version that `NAME@ALIAS` or `NAME/VERSION` means, as MLflow holds it.
 
     Raises
     ------
@@ -261,13 +276,9 @@ def find_version(client: MlflowClient, wanted: str) -> Version:
             hint = did_you_mean(alias, list(known.aliases)) if known.aliases else "name a version: NAME/VERSION"
             raise InputError(f"model: '{name}' has no version called '{alias}'; {hint}")
     try:
-        held = client.get_model_version(name, str(version))
+        return client.get_model_version(name, str(version))
     except MlflowException:
         raise InputError(f"model: '{name}' has no version {version}; see fraudlab models list") from None
-    made = client.get_run(held.run_id)
-    folder = tracking_store.local(made.info.artifact_uri) or _logged(client, made)
-    logged = folder if (folder / "evidence" / "run.json").is_file() else None
-    return Version(name, str(held.version), made.info.run_name, logged)
 
 
 def _logged(client: MlflowClient, made: Run) -> Path:

@@ -16,7 +16,7 @@ from fraudlab import survey
 from fraudlab.casework.drawing import days_to_draw, draw_cases
 from fraudlab.casework.export import export_queue
 from fraudlab.casework.facts import case_facts
-from fraudlab.casework.queue import list_cases, queue_table, registered_package
+from fraudlab.casework.queue import list_cases, queue_table
 from fraudlab.casework.sheet import case_sheet
 from fraudlab.cli import app
 from fraudlab.config import RunConfig, Workspace
@@ -29,6 +29,7 @@ from fraudlab.metrics import wilson
 from fraudlab.plots import maturity_by_source as drawn_maturity
 from fraudlab.privacy.keys import KeyDirectory
 from fraudlab.privacy.vault import Vault
+from fraudlab.tracking import registered_package
 
 DAY = pd.Timedelta(days=1)
 BEGIN = pd.Timestamp("2026-03-01", tz="UTC")

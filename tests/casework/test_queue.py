@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fraudlab.casework import queue
-from fraudlab.casework.queue import case_code, choose_cases, list_cases, queue_table, registered_package
+from fraudlab.casework.queue import case_code, choose_cases, list_cases, queue_table
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import ingest, load_transactions
 from fraudlab.datasets.companions import CASES, companion_rows
@@ -20,6 +20,7 @@ from fraudlab.privacy.keys import KeyDirectory
 from fraudlab.privacy.scan import find_planted
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError
+from fraudlab.tracking import registered_package
 
 LETTER = "letter of 2026-03-01"
 DAY = pd.Timedelta(days=1)

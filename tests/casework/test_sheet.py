@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from fraudlab import casework
 from fraudlab.casework.facts import CHAINED, Case, case_facts, links_of, usual_of
-from fraudlab.casework.queue import queue_table, registered_package
+from fraudlab.casework.queue import queue_table
 from fraudlab.casework.sheet import case_sheet
 from fraudlab.cli import app
 from fraudlab.config import RunConfig, Workspace
@@ -27,6 +27,7 @@ from fraudlab.plots.casework import payment_history
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.report.language import tables
 from fraudlab.schema import InputError
+from fraudlab.tracking import registered_package
 
 DAY = pd.Timedelta(days=1)
 

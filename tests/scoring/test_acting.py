@@ -84,8 +84,6 @@ def test_what_a_way_lacks_is_refused():
         Acting(CUTS, "rules", POLICY)
     with pytest.raises(InputError, match=r"decision\.way: unknown 'cost'; did you mean 'costs'\?"):
         Acting(CUTS, "cost")
-    with pytest.raises(InputError, match="rule 'far'"):
-        Acting(CUTS, book=BOOK).check(payments()[2].drop(columns="speed"))
 
 
 VALUES = {

@@ -16,7 +16,6 @@ from fraudlab import reasons as reasons_of
 from fraudlab.casework.queue import (
     SHOWN_CODE,
     load_for_scoring,
-    registered_package,
     scoring_purpose,
 )
 from fraudlab.config import Workspace
@@ -29,6 +28,7 @@ from fraudlab.privacy.shortcodes import demand_code
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.serving import Package
+from fraudlab.tracking import registered_package
 
 HISTORY_DAYS = 90
 LINK_DAYS = 30

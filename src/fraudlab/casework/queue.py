@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fraudlab import explain, rulebook, ruling, serving, tracking
+from fraudlab import explain, rulebook, ruling, serving
 from fraudlab import reasons as reasons_of
 from fraudlab.casework.drawing import KEY, days_to_draw, draw_cases
 from fraudlab.config import RunConfig, Workspace
@@ -22,7 +22,7 @@ from fraudlab.privacy.keys import Keys, open_keys
 from fraudlab.privacy.shortcodes import short_code
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError, utc
-from fraudlab.tracking_registry import find_version
+from fraudlab.tracking import registered_package
 
 SCORING = "fraud-detection"
 """The purpose that payments are scored for, where the contract states it; else they are for "case-investigation"."""
@@ -306,22 +306,6 @@ def fired_rules(config: RunConfig, payments: pd.DataFrame, features: pd.DataFram
 def case_code(keys: Keys, model: str, version: str, customer: str, day: str) -> str:
     """Return a case's code: the same for the same model version, customer and day, and telling none of them."""
     return short_code(keys.hmac(KEY, "\0".join((model, version, customer, day)).encode()))
-
-
-def registered_package(workspace: Workspace, reference: str) -> tuple[str, str, serving.Package]:
-    """Return the name, version and package of a registered model: NAME@ALIAS, NAME/VERSION or NAME, its champion.
-
-    Raises
-    ------
-    InputError : no such model or version; its package is damaged.
-    """
-    client = tracking.open_store(workspace)
-    whole = reference if "@" in reference or "/" in reference else f"{reference}@{tracking.CHAMPION}"
-    found = find_version(client, whole)
-    held = client.get_model_version(found.name, found.version)
-    folder = tracking.package_folder(client, held)
-    package = serving.load_package(folder, digest=held.tags.get("fraudlab.package_digest"))
-    return found.name, found.version, package
 
 
 def scoring_purpose(manifest: dict[str, Any]) -> str:

@@ -69,11 +69,11 @@ def decision(
     from fraudlab import tracking, tracking_decisions
     from fraudlab.decision_record import is_whole, markdown
     from fraudlab.schema import FraudlabError, InputError
-    from fraudlab.tracking_registry import find_version
+    from fraudlab.tracking_registry import named_version
 
     client = tracking.open_store(workspace_of())
-    found = find_version(client, model)
-    records = tracking_decisions.decisions(client, found.name, found.version)
+    found = named_version(client, model)
+    records = tracking_decisions.decisions(client, found.name, str(found.version))
     if not records:
         raise InputError(f"decision: none is kept of {found.name} version {found.version}; see fraudlab models history")
     if damaged := [str(place) for place, each in enumerate(records, 1) if not is_whole(each)]:

@@ -24,8 +24,7 @@ from fraudlab.privacy.vault import Vault
 from fraudlab.schema import InputError
 from fraudlab.scoring.door import LABELS, Door
 from fraudlab.scoring.walk import Walk
-from fraudlab.serving import Package, load_package
-from fraudlab.tracking_registry import find_version
+from fraudlab.serving import Package
 
 SCORING = "fraud-detection"
 """The purpose that payments are scored for, where the contract states it; else they are for "case-investigation"."""
@@ -60,15 +59,8 @@ def deployed(workspace: Workspace, reference: str, *, dataset: str = "") -> Depl
     ------
     InputError : no such model or version; its package is damaged, or it is not the one that was registered.
     """
-    client = tracking.open_store(workspace)
-    whole = reference if "@" in reference or "/" in reference else f"{reference}@{tracking.CHAMPION}"
-    found = find_version(client, whole)
-    held = client.get_model_version(found.name, found.version)
-    digest = held.tags.get("fraudlab.package_digest")
-    if digest is None:
-        raise InputError(f"model: {whole} has no digest of its package, so it cannot be trusted; register it again")
-    package = load_package(tracking.package_folder(client, held), digest=digest)
-    return Deployed(found.name, found.version, package, dataset or package.facts.get("dataset") or found.name)
+    name, version, package = tracking.registered_package(workspace, reference)
+    return Deployed(name, version, package, dataset or package.facts.get("dataset") or name)
 
 
 def needed_columns(package: Package) -> list[str]:
