@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,9 @@ def _retrain(
                 for_kernels(workspace),
                 features_kept.shared_key(run.folder / "private"),
                 kernels(workspace.root) as ahead,
+                ThreadPoolExecutor(max_workers=1) as meanwhile,
             ):
-                _run_steps(run, project, progress, ahead)
+                _run_steps(run, project, progress, ahead, meanwhile)
         except BaseException:
             if aside.is_dir():
                 shutil.rmtree(run.folder, ignore_errors=True)
@@ -318,27 +320,34 @@ def _retrain_due(workspace: Workspace, name: str) -> dict[str, Any]:
     return {key: value for key, value in due[newest].items() if key != "name"} if newest in due else {}
 
 
-def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], None], ahead: Kernels) -> None:
-    """Run the steps that the state file does not call done, keep what they made in MLflow, then move the alias."""
-    known = {step["step"] for step in read_state(run.folder / "state.json").get("steps", [])}
+def _run_steps(
+    run: Run,
+    project: Path,
+    progress: Callable[[dict[str, Any]], None],
+    ahead: Kernels,
+    meanwhile: ThreadPoolExecutor,
+) -> None:
+    """Run the steps that the state file does not call done, keep what they made in MLflow, then move the alias.
+
+    While the first notebook is at work in its kernel, this process opens MLflow; while the last is, it gets the search
+    for raw identifiers ready.
+    """
+    done: list[dict[str, Any]] = read_state(run.folder / "state.json").get("steps", [])
+    known = {step["step"] for step in done}
     to_come = [step for step, _ in STEPS if step not in known]
     _start_ahead(ahead, project, to_come)
-    from fraudlab import tracking
-    from fraudlab.report.index import write_index
-    from fraudlab.report.making import signer_of
-
-    client = tracking.open_store(run.workspace)
-    tracking.answers(run.workspace)
-    tracking.reap_stale_runs(client)
+    registry, needles = meanwhile.submit(_open_registry, run.workspace), None
     steps = [*STEPS, REPORT_STEP]
-    done: list[dict[str, Any]] = read_state(run.folder / "state.json").get("steps", [])
     tracked, status = run.load_json("run").get("mlflow_run_id"), "FAILED"
     if tracked is not None:  # a launcher before this one was cut off
+        tracking, client = registry.result()
         tracking.reopen_run(client, tracked)
     try:
         for number, (step, title) in enumerate(steps, start=1):
             if step in known:
                 continue
+            if step != STEPS[0][0]:
+                tracking, client = registry.result()
             if step == TRAINING:
                 _settle_shadow(run, progress)
             event = {"step": step, "title": title, "number": number, "of": len(steps)}
@@ -347,8 +356,13 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
             if step == FIRST_TRACKED and tracked is None:
                 tracked = tracking.start_run(client, run.config, name=run.folder.name, tags=run.tags())
                 run.note(mlflow_run_id=tracked)
+            if step == STEPS[-1][0]:
+                needles = meanwhile.submit(_identifiers, run.config)
             _start_ahead(ahead, project, to_come[to_come.index(step) + 1 :] if step in to_come else [])
-            _run_step(step, run, project, ahead)
+            if step == REPORT_STEP[0]:
+                _report(run, needles.result() if needles else None)
+            else:
+                _run_step(step, run, project, ahead)
             if step == FIRST_TRACKED:  # here, where MLflow is loaded already
                 run.log_metrics()
             headline = run.folder / "headlines" / step
@@ -360,12 +374,13 @@ def _run_steps(run: Run, project: Path, progress: Callable[[dict[str, Any]], Non
             done.append(event)
             _write_state(run, "running", done)
             progress(event)
+        tracking, client = registry.result()
         for name in ("evidence", "figures", "notebooks"):
             tracking.log_folder(client, tracked, run.folder / name, name)
         for path in run.report_files():
             tracking.log_folder(client, tracked, path, "report")
         run.carry_out()
-        write_index(run.workspace, signer_of(run.workspace)[0])
+        _write_index(run.workspace)
         status = "FINISHED"
         _write_state(run, "done", done)
     except BaseException as error:
@@ -387,20 +402,40 @@ def _start_ahead(ahead: Kernels, project: Path, to_come: list[str]) -> None:
         ahead.start(notebook, LATER.get(to_come[0], ()))
 
 
+def _open_registry(workspace: Workspace) -> tuple[Any, Any]:
+    """Open MLflow and end the runs that died in it; return `fraudlab.tracking`, seconds to import, and a client."""
+    from fraudlab import tracking
+
+    client = tracking.open_store(workspace)
+    tracking.answers(workspace)
+    tracking.reap_stale_runs(client)
+    return tracking, client
+
+
 def _run_step(step: str, run: Run, project: Path, ahead: Kernels) -> None:
-    if step == REPORT_STEP[0]:
-        _report(step, run)
-        return
     # Relative, because papermill writes parameters into the notebook.
     parameters = {"run_dir": os.path.relpath(run.folder, run.workspace.root)}
     notebook = project / "notebooks" / f"{step}.ipynb"
     run_notebook(notebook, run.folder / "notebooks" / notebook.name, parameters, cwd=run.workspace.root, ahead=ahead)
 
 
-def _report(step: str, run: Run) -> None:
+def _identifiers(config: RunConfig) -> list[str]:
+    from fraudlab.report.making import identifiers_to_find
+
+    return identifiers_to_find(config)
+
+
+def _report(run: Run, needles: list[str] | None) -> None:
     from fraudlab.report.making import checked_reports
 
-    run.done(step, checked_reports(run))
+    run.done(REPORT_STEP[0], checked_reports(run, needles))
+
+
+def _write_index(workspace: Workspace) -> None:
+    from fraudlab.report.index import write_index
+    from fraudlab.report.making import signer_of
+
+    write_index(workspace, signer_of(workspace)[0])
 
 
 def _settle_shadow(run: Run, progress: Callable[[dict[str, Any]], None]) -> None:

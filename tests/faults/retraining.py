@@ -8,6 +8,7 @@ metrics, pictures) is computed once and said again afterwards; every file, lock 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import json
@@ -174,6 +175,25 @@ class Watch:
         self.memory.step, self.memory.calls = step, Counter()
 
 
+class Later:
+    """Does a piece of work when its result is asked for: a process that is forked must have one thread."""
+
+    def __init__(self, max_workers: int) -> None:
+        pass
+
+    def __enter__(self) -> Later:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def submit(self, work: Callable[..., Any], *given: Any) -> Later:
+        """Return what does the work once, when asked."""
+        later = Later(1)
+        later.result = functools.cache(functools.partial(work, *given))  # type: ignore[attr-defined]
+        return later
+
+
 def retrain(world: World, root: Path, watch: Watch, *, begin: str, until: str, boundary: tuple[str, str] | None) -> Any:
     """Retrain in a workspace, from its unfinished step on, until the next step would begin; "" goes to the end."""
     ended: dict[str, Any] = {}
@@ -197,6 +217,7 @@ def retrain(world: World, root: Path, watch: Watch, *, begin: str, until: str, b
 
     papermill.execute_notebook = execute
     executing.Kernels.start = executing.Kernels.take = lambda *_: None  # no kernel of Jupyter's is needed
+    workflow.ThreadPoolExecutor = Later  # type: ignore[misc,assignment]
     workspace, name = Workspace(root), world.name
     steps = read_state(root / "runs" / name / "state.json").get("steps") if name else None
     if steps and read_state(root / "runs" / name / "state.json").get("status") != "done":

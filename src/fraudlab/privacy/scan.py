@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import gzip
 import html
 import json
@@ -61,7 +62,7 @@ def find_planted(paths: Iterable[str | Path], needles: Iterable[str]) -> pd.Data
     numbers. Not seen: encrypted content (which is the point of encryption), pictures, other compression, numbers stored
     in binary, base64 broken over lines, and identifiers cut apart. Hits are overlapping occurrences.
     """
-    wanted = sorted(set(needles))
+    wanted = tuple(sorted(set(needles)))
     short = sum(len(needle) < SHORTEST for needle in wanted)
     if short or not wanted:
         found = f"{short:,} shorter ones of {len(wanted):,}" if wanted else "none"
@@ -189,7 +190,8 @@ class _Patterns:
             counts[kind] = counts.get(kind, 0) + 1
 
 
-def _patterns(needles: list[str]) -> tuple[_Patterns, _Patterns]:
+@functools.lru_cache(maxsize=1)  # the same needles are sought in a run's files, then in its report
+def _patterns(needles: tuple[str, ...]) -> tuple[_Patterns, _Patterns]:
     """Return the patterns to be sought in lower-cased bytes, and those in the bytes as they are."""
     plain, exact = _Patterns(), _Patterns()
     for needle in needles:

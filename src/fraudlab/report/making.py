@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fraudlab.checks import CHECKS, overview
-from fraudlab.config import Workspace
+from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import raw_identifiers
 from fraudlab.privacy.keys import KeyUnavailableError
 from fraudlab.report import build_report
@@ -77,10 +77,22 @@ def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: S
     return Made(reports, pages, write_index(run.workspace, signer), list(dict.fromkeys(remarks)))
 
 
-def checked_reports(run: Run) -> str:
+def identifiers_to_find(config: RunConfig) -> list[str]:
+    """Return the raw identifiers that no output may hold, with the search for them made ready."""
+    needles = raw_identifiers(config)
+    CHECKS["FL004"]([], needles, root=Path())
+    return needles
+
+
+def checked_reports(run: Run, needles: list[str] | None = None) -> str:
     """Write the reports once no raw identifier is in what the run wrote, and keep them if none is in them either.
 
     They come in each language and format of the config; the notebooks' pages and the index lie beside them.
+
+    Parameters
+    ----------
+    run : a run whose notebooks have ended.
+    needles : the raw identifiers of its source; default: `identifiers_to_find` is asked.
 
     Returns
     -------
@@ -90,7 +102,7 @@ def checked_reports(run: Run) -> str:
     ------
     FraudlabError : a raw identifier was found; nothing of the run may go to MLflow.
     """
-    needles = raw_identifiers(run.config)
+    needles = identifiers_to_find(run.config) if needles is None else needles
     finding = CHECKS["FL004"]([run.folder], needles, root=run.folder)
     earlier = [check for check in run.load_json("checks") if check["code"] != finding.code]
     every = earlier + overview({"identifiers": finding}).to_dict("records")
