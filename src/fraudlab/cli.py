@@ -35,6 +35,7 @@ from fraudlab.commands import (
     rules,
     score,
     servers,
+    share,
 )
 from fraudlab.commands.shared import (
     DEMO,
@@ -75,6 +76,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(report.app, name="report")
 app.add_typer(rules.app, name="rules")
+app.add_typer(share.app, name="share")
 app.command()(servers.ui)
 app.command()(servers.lab)
 app.command()(doctor.doctor)

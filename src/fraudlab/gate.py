@@ -115,24 +115,28 @@ def _labels(fold: Fold, least: float) -> dict[str, Any]:
 
 
 def _calibration(findings: Mapping[str, Finding], gate: GateConfig) -> dict[str, Any]:
-    name = "stated risks mean what they say (frauds misplaced per fraud, low end; FL009)"
-    required = f"<= {gate.max_calibration_error:.3f}"
+    name = "stated risks mean what they say (frauds misplaced per fraud, beyond chance; FL009)"
     if (why := _silent(findings.get("FL009"))) is not None:
-        return check(name, required, why, True)
-    row = findings["FL009"].table.iloc[0]
-    found = f"{row['value']:.3f}, interval {row['low']:.3f} to {row['high']:.3f}"
-    return check(name, required, found, bool(row["low"] <= gate.max_calibration_error))
+        return check(name, _beyond_chance(gate.max_calibration_error), why, True)
+    return _low_end(name, findings["FL009"].table.iloc[0], gate.max_calibration_error)
 
 
 def _groups(findings: Mapping[str, Finding], gate: GateConfig) -> dict[str, Any]:
-    name = "no group's genuine customers are bothered more often than all others (ratio, low end; FL011)"
-    required = f"<= {gate.max_group_ratio:.3f}"
+    name = "no group's genuine customers are bothered more often than all others (ratio, beyond chance; FL011)"
     if (why := _silent(findings.get("FL011"))) is not None:
-        return check(name, required, why, True)
+        return check(name, _beyond_chance(gate.max_group_ratio), why, True)
     judged = findings["FL011"].table.dropna(subset="low")
-    worst = judged.loc[judged["low"].idxmax()]
-    found = f"{worst['value']:.3f}, interval {worst['low']:.3f} to {worst['high']:.3f}"
-    return check(name, required, found, bool(worst["low"] <= gate.max_group_ratio))
+    return _low_end(name, judged.loc[judged["low"].idxmax()], gate.max_group_ratio)
+
+
+def _beyond_chance(most: float) -> str:
+    return f"low end of the 95 % interval <= {most:.3f}"
+
+
+def _low_end(name: str, row: pd.Series, most: float) -> dict[str, Any]:
+    """Return a row that fails only where all of the interval lies above the limit: less can be chance."""
+    found = f"low end {row['low']:.3f}, value {row['value']:.3f}, high end {row['high']:.3f}"
+    return check(name, _beyond_chance(most), found, bool(row["low"] <= most))
 
 
 def _silent(finding: Finding | None) -> str | None:

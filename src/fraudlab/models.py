@@ -26,11 +26,17 @@ if TYPE_CHECKING:
     import lightgbm
 
 
+STEP = 4096
+"""Rows that are put together at once."""
+
+
 # -- what goes in ------------------------------------------------------------------------------------------------
 
 
-def feature_matrix(X: pd.DataFrame, features: tuple[str, ...], *, where: str = "features") -> np.ndarray:
-    """Return the named columns of `X` as float64[rows, features], in that order whatever the order in `X`.
+def feature_matrix(
+    X: pd.DataFrame, features: tuple[str, ...], *, where: str = "features", dtype: str = "float64"
+) -> np.ndarray:
+    """Return the named columns of `X` as numbers, shape (rows, features), in that order whatever the order in `X`.
 
     Missing values become NaN. Other columns of `X` are ignored.
 
@@ -42,15 +48,29 @@ def feature_matrix(X: pd.DataFrame, features: tuple[str, ...], *, where: str = "
     [[1.0, 1.0], [2.0, 0.0]]
     """
     require_columns(X, features, where=where)
-    part = X.loc[:, list(features)]
-    wrong = [f"'{name}' ({kind})" for name, kind in part.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    columns = [X[name] for name in features]
+    wrong = [
+        f"'{name}' ({column.dtype})"
+        for name, column in zip(features, columns)
+        if not pd.api.types.is_numeric_dtype(column.dtype)
+    ]
     if wrong:
         raise InputError(
             f"{where}: columns must be numbers or booleans; found {len(wrong)} other: {', '.join(wrong)}; "
             "encode them as numbers in the feature set, or name them in features.categories"
         )
-    values = np.ascontiguousarray(part.to_numpy(dtype="float64", na_value=np.nan))
-    infinite = (np.abs(values) > np.finfo(np.float32).max).sum(axis=0)
+    parts = [
+        column.to_numpy() if isinstance(column.dtype, np.dtype) else column.to_numpy(dtype="float64", na_value=np.nan)
+        for column in columns
+    ]
+    values = np.empty((len(X), len(features)), dtype)
+    infinite = np.zeros(len(features), np.int64)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(X), STEP):  # what the processor's cache holds
+            some = values[start : start + STEP]
+            for k, part in enumerate(parts):
+                some[:, k] = part[start : start + STEP]
+            infinite += (np.abs(some) > np.finfo(np.float32).max).sum(axis=0)
     if infinite.any():
         said = ", ".join(f"'{name}' {count:,}" for name, count in zip(features, infinite) if count)
         raise InputError(
@@ -381,14 +401,16 @@ class FittedModel:
         """Whether what moved a score can be read from the model; not from a wrapped classifier or a detector."""
         return hasattr(self.estimator, "contributions")
 
-    def matrix(self, X: pd.DataFrame) -> np.ndarray:
-        """Return the model's inputs as float64[rows, features]; columns are found by name, categories encoded."""
+    def matrix(self, X: pd.DataFrame, *, dtype: str = "float64") -> np.ndarray:
+        """Return the model's inputs, shape (rows, features); columns are found by name, categories encoded."""
         X = self.complete(X)
-        return feature_matrix(X if self.encoder is None else self.encoder.encode(X), self.features)
+        return feature_matrix(X if self.encoder is None else self.encoder.encode(X), self.features, dtype=dtype)
 
     def margin(self, X: pd.DataFrame) -> np.ndarray:
         """Return log-odds, float64[rows]; see `feature_matrix` and `Encoder.encode` for refusals."""
-        return self.estimator.margin(self.matrix(X)) + self.shift
+        # The trees compare in single precision, whatever they are given.
+        dtype = "float32" if isinstance(self.estimator, Trees) else "float64"
+        return self.estimator.margin(self.matrix(X, dtype=dtype)) + self.shift
 
     def contributions(self, X: pd.DataFrame) -> np.ndarray:
         """Return what each feature adds to the log-odds, float64[rows, features + 1]; the last is the base.

@@ -6,6 +6,7 @@ Tables leave protected (`privacy.disclosure`); the page and its JSON hold no ide
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ def watch(
         "reference_payments": len(met.reference),
         "review_threshold": float(package.thresholds.review),
         "package_digest": package.digest,
+        "scored_lately": watching.scored_lately(met),
         "drift_limits": {group: list(pair) for group, pair in watching.drift.LIMITS.items()},
     }
     return Watched(facts, lights, {key: protected(key, table) for key, table in tables.items()})
@@ -232,6 +234,23 @@ def report(
     path = folder / f"{model}.{NAME}.json"
     write_whole(path, json.dumps(as_json(watched), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return [*written, path]
+
+
+def newest(workspace: Workspace, model: str, version: str) -> dict[str, Any] | None:
+    """Return what the newest report of a version says, as `as_json` has it; None where there is none to read."""
+    path = workspace.reports / f"{model}.{NAME}.json"
+    try:
+        facts = path.stat()
+        found = _read(path, facts.st_mtime_ns, facts.st_size)
+        return found if str(found["facts"]["version"]) == str(version) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: found[name] for name in ("facts", "lights")}
 
 
 def as_json(watched: Watched) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from fraudlab import metrics, plots
 from fraudlab.config import RunConfig
+from fraudlab.datasets import indicators
 from fraudlab.datasets.contracts import load_contract
 from fraudlab.features.sets import configured_set
 from fraudlab.metrics.cases import Cases, Data
@@ -67,6 +68,8 @@ def columns_of_config(config: RunConfig) -> dict[str, str]:
     contract = load_contract(config.dataset.contract)
     allowed = [column for column in contract.columns if column.in_features and config.purpose in column.purposes]
     empty = pd.DataFrame({c.name: pd.Series(dtype=_DTYPES.get(c.becomes, "object")) for c in allowed})
+    shared = [name for name in indicators.COLUMNS if indicators.base_of(name) in empty]  # those of other institutions
+    empty = empty.assign(**dict.fromkeys(shared, pd.Series(dtype="float64")))
     features, _ = configured_set(config.features, empty)
     return dict.fromkeys(features.columns, "number") | column_kinds(empty)
 

@@ -194,15 +194,19 @@ class Package:
         -------
         For each row at most three sentences, none where not wanted.
         """
-        told: list[list[str]] = [[] for _ in range(len(X))]
+        return [[reason.sentence for reason in row] for row in self.told(X, wanted, lang=lang)]
+
+    def told(self, X: pd.DataFrame, wanted: Any, *, lang: str = "en") -> list[list[reasons_of.Reason]]:
+        """As `reasons`, with each sentence's code and name beside it."""
+        told: list[list[reasons_of.Reason]] = [[] for _ in range(len(X))]
         rows = np.flatnonzero(np.asarray(wanted, dtype=bool))
         if len(rows):
             alerts = self.model.complete(X.iloc[rows])
-            sentences = [[reasons_of.unexplained(lang)]] * len(rows)
+            found = [[reasons_of.Reason("", "", reasons_of.unexplained(lang), "", 0.0)]] * len(rows)
             if self.model.explains:
                 table = explain.contributions(self.model, alerts)
-                sentences = reasons_of.reasons(table, alerts, self.describe, top=TOP_REASONS, lang=lang)
-            for row, said in zip(rows, sentences, strict=True):
+                found = reasons_of.tell(table, alerts, self.describe, top=TOP_REASONS, lang=lang)
+            for row, said in zip(rows, found, strict=True):
                 told[row] = said
         return told
 

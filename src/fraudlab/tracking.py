@@ -60,6 +60,8 @@ logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 # Facts of a run that its model version repeats.
 CARRIED_TAGS = ("fraudlab.data_digest", "fraudlab.code_digest", "fraudlab.lock_digest", "fraudlab.git_commit")
+STATED_TAGS = ("dataset", "as_of", "learnt_until")
+"""Facts of a package that a version's tags state; with the digests, its figures and its state can be made again."""
 SCRIPT = Path(__file__).with_name("serving_pyfunc.py")
 # What a process needs to load and run a package; `xgboost-cpu` is the same library under another name.
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "scipy", "xgboost-cpu", "xgboost")
@@ -278,7 +280,9 @@ def register_package(client: MlflowClient, run_id: str, folder: Path, *, name: s
         "fraudlab.package_digest": package.digest,
         "fraudlab.config_digest": config_digest(config),
         "fraudlab.metrics": json.dumps(metrics),
-    } | {key: value for key, value in run.data.tags.items() if key in CARRIED_TAGS}
+    }
+    tags |= {f"fraudlab.{fact}": str(package.facts[fact]) for fact in STATED_TAGS if package.facts.get(fact)}
+    tags |= {key: value for key, value in run.data.tags.items() if key in CARRIED_TAGS}
     _forget_unfinished(client, run.info.experiment_id, run_id, name)
     with tempfile.TemporaryDirectory() as building, contextlib.ExitStack() as undo:
         model_folder = Path(building) / "model"

@@ -88,6 +88,11 @@ class Met:
         return self.rows(begin, self.until - pd.Timedelta(days=RECENT_DAYS))
 
     @property
+    def lately(self) -> np.ndarray:
+        """Positions of the last five weeks at work."""
+        return np.concatenate([self.before_recent, self.recent])
+
+    @property
     def compared(self) -> pd.DataFrame:
         """The model's features, its score and the payments' own columns that can be compared, a row per payment."""
         raw = drift.raw_columns(self.payments)
@@ -366,6 +371,32 @@ def segments(met: Met) -> pd.DataFrame:
         both = [pd.DataFrame({"segment": label[by], "value": value}) for label, value in zip(labels, values)]
         tables.append(drift.segment_change(by, *both))
     return pd.concat(tables, ignore_index=True)
+
+
+def scored_lately(met: Met) -> dict[str, Any]:
+    """Return how the model has scored in the last five weeks at work, for a live page to hold new scores against.
+
+    Returns
+    -------
+    dict: breaks (upper ends of the classes but the last), counts (payments by class, 10 at least in each) and alerted
+    (share at or above the review threshold; None where it would tell of 1 to 9 payments). Empty with fewer payments
+    than can be compared.
+    """
+    score = met.score[met.lately]
+    if len(score) < LEAST_ROWS:
+        return {}
+    breaks = drift.bin_breaks(score, 10)
+    counts = np.bincount(drift.bin_codes(score, breaks), minlength=breaks.size + 1)[: breaks.size + 1].tolist()
+    kept = breaks.tolist()
+    while len(counts) > 1 and min(counts) < SMALLEST_CELL:  # ties leave small classes; a neighbour takes them in
+        at = counts.index(min(counts))
+        other = at - 1 if at == len(kept) else at + 1
+        first = min(at, other)
+        counts[first : first + 2] = [sum(counts[first : first + 2])]
+        kept.pop(first)
+    alerts = int((score >= met.thresholds.review).sum())
+    small = min(alerts or SMALLEST_CELL, len(score) - alerts or SMALLEST_CELL) < SMALLEST_CELL
+    return {"breaks": kept, "counts": counts, "alerted": None if small else alerts / len(score)}
 
 
 # -- lights --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,10 +38,12 @@ from fraudlab.config import ModelConfig, RunConfig, Workspace, load_config
 from fraudlab.datasets import ingest, load_transactions, raw_identifiers
 from fraudlab.datasets.rights import erase, rectify
 from fraudlab.decisions import Thresholds
+from fraudlab.features import FeatureSet, count
 from fraudlab.privacy import lineage
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
 from fraudlab.privacy.identities import IdentityStore, identities
+from fraudlab.privacy.journal import Journal, read_sealed, state_folders
 from fraudlab.privacy.keys import KeyDirectory, KeyUnavailableError, open_keys
 from fraudlab.privacy.scan import find_planted
 from fraudlab.privacy.vault import Vault
@@ -599,6 +602,99 @@ def test_erasures_newer_than_the_backup_are_replayed(workspace: Workspace, tmp_p
     done = backup.restore(path, tmp_path / "without", workspace)
     assert "needs the key 'features'" in done["replayed"]["left"]
     assert not done["keys"]["features"].popitem()[1]
+
+
+# -- what live scoring remembers -----------------------------------------------------------------------------------
+
+
+def remembering(workspace: Workspace, *, groups: int = 0) -> list[str]:
+    """Keep a state of the demo's payments, as live scoring does; return the customers in it."""
+    payments = load_transactions("demo", purpose=PURPOSE, workspace=workspace)
+    state = FeatureSet("by-customer", [count(by="customer_id", window="1d")]).online(payments)
+    with Journal(workspace.vault.parent / "scoring" / "demo", open_keys(workspace)) as journal:
+        ledger = int(Ledger(workspace.ledger).events()["number"].max())
+        journal.snapshot({"dataset": "demo", "number": 5, "position": 1, "ledger": ledger}, state.to_bytes())
+        for number in range(groups):
+            payment = {"customer_id": "1" * 32, "transaction_id": f"later-{number}"}
+            journal.append(json.dumps({"events": [{"payment": payment}], "position": 100 + number}).encode())
+    return list(state.codes["customer_id"])
+
+
+def kept_bytes(workspace: Workspace, keys: KeyDirectory) -> bytes:
+    """All that the states of a workspace say, opened."""
+    files = [path for folder in state_folders(workspace.vault) for path in folder.glob("*.sealed")]
+    assert len(files) == 2
+    said = [b"".join(read_sealed(path, keys)[1]) for path in files]
+    archives = [np.load(io.BytesIO(data)) for data in said if data[:2] == b"PK"]
+    return b"".join(said) + "".join(code for held in archives for code in held["codes/customer_id"].tolist()).encode()
+
+
+def test_a_monitor_at_work_is_copied_as_it_was_at_one_moment(workspace: Workspace, tmp_path: Path) -> None:
+    keys = open_keys(workspace)
+    stop, written = threading.Event(), []
+
+    def work() -> None:
+        with Journal(workspace.vault.parent / "scoring" / "demo", keys) as journal:
+            number = 0
+            while not stop.is_set():
+                journal.snapshot({"number": number}, os.urandom(40_000))
+                for _ in range(20):
+                    number += 1
+                    journal.append(str(number).encode() * 300, sync=False)
+                written.append(number)
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    try:
+        seen = set()
+        for attempt in range(25):
+            while not written:
+                time.sleep(0.001)
+            staged = tmp_path / f"staged-{attempt}"
+            copied = (
+                snapshot._copy_states(workspace, staged) if attempt else snapshot.stage(workspace, staged)["states"]
+            )
+            assert copied == {"demo": [keys.key_ids()["scoring"]]}
+            (copy,) = state_folders(Workspace(staged).vault)
+            with Journal(copy, keys) as journal:
+                facts, state, groups = journal.recover()
+            assert len(state) == 40_000
+            expected = [str(facts["number"] + 1 + k).encode() * 300 for k in range(len(groups))]
+            assert groups == expected, "what was acknowledged first, without a gap"
+            seen.add((facts["number"], len(groups)))
+    finally:
+        stop.set()
+        writer.join()
+    assert len(seen) > 6, "it was at work meanwhile"
+    assert written[-1] > 100
+
+
+def test_what_live_scoring_remembers_comes_back(workspace: Workspace, tmp_path: Path) -> None:
+    codes, keys = remembering(workspace, groups=3), open_keys(workspace)
+    before = kept_bytes(workspace, keys)
+    assert codes[5].encode() in before
+    path = Path(backup.create(workspace)["backup"])
+    done = backup.restore(path, tmp_path / "restored", workspace)
+    assert done["keys"]["scoring"] == {keys.key_ids()["scoring"]: True}
+    assert done["replayed"]["states"] == {}
+    restored = Workspace(tmp_path / "restored")
+    assert kept_bytes(restored, keys) == before
+    assert {stat.S_IMODE(path.stat().st_mode) for path in state_folders(restored.vault)[0].iterdir()} == {0o600}
+
+
+def test_a_restored_state_lets_go_of_whom_the_ledger_erased_since(workspace: Workspace, tmp_path: Path) -> None:
+    codes, keys = remembering(workspace, groups=3), open_keys(workspace)
+    path = Path(backup.create(workspace)["backup"])
+    erase("demo", codes[5], source="letter of 2026-03-01", workspace=workspace)
+    done = backup.restore(path, tmp_path / "restored", workspace)
+    assert done["replayed"]["states"] == {"demo": "let go"}
+    restored = Workspace(tmp_path / "restored")
+    said = kept_bytes(restored, keys)
+    assert not any(code.encode() in said for code in [*codes, "1" * 32])
+    with Journal(state_folders(restored.vault)[0], keys) as journal:
+        facts, state, groups = journal.recover()
+    newest = int(Ledger(restored.ledger).events()["number"].max())
+    assert (facts, state, groups) == ({"dataset": "demo", "number": 8, "position": 102, "ledger": newest}, b"", [])
 
 
 # -- killed --------------------------------------------------------------------------------------------------------

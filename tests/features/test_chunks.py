@@ -9,6 +9,7 @@ import pytest
 from fraudlab import features as f
 from fraudlab.features import FeatureSet
 from fraudlab.features.chunks import score_table_then_update
+from fraudlab.features.log import Numbers
 from fraudlab.features.online import OnlineState
 from fraudlab.features.sets import ACCOUNT_V1, CARD_V1, HANDBOOK, HANDBOOK_V2
 from fraudlab.schema import InputError
@@ -117,6 +118,21 @@ def test_memory_stays_bounded_by_the_windows():
         assert found[-1] == 199
     assert state.logs[0].length.sum() <= 400
     assert len(state.logs[0].pool) < 4096
+
+
+def test_keys_are_numbered_as_a_dictionary_would():
+    rng = np.random.default_rng(1)
+    for width in (1, 2, 3):
+        numbers, expected = Numbers(width), {}
+        for many in (1, 5, 3000, 1):
+            keys = rng.integers(-1, 60, (many, width)) << rng.integers(0, 40)
+            known = [expected.get(key, -1) for key in map(tuple, keys.tolist())]
+            assert numbers.of(keys, adding=False).tolist() == known
+            wanted = [
+                -1 if min(key) < 0 else expected.setdefault(key, len(expected)) for key in map(tuple, keys.tolist())
+            ]
+            assert numbers.of(keys, adding=True).tolist() == wanted
+        assert [tuple(key) for key in numbers.keys.tolist()] == list(expected)
 
 
 def test_what_lies_before_the_last_payment_is_refused(payments):

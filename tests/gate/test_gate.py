@@ -166,9 +166,12 @@ def test_stated_risks_and_groups_are_held_against_the_gates_own_limits(low, rati
     rows = promotion_gate(figures(**OURS), "xgboost", None, GateConfig(), fold=FOLD, findings=findings)
     mine = [row for row in rows if "FL009" in row["check"] or "FL011" in row["check"]]
     assert [row["passed"] for row in mine] == passed
-    assert [row["required"] for row in mine] == ["<= 1.000", "<= 2.000"]
-    assert mine[0]["found"] == f"2.000, interval {low:.3f} to 3.000"
-    worst = "0.900, interval 0.700 to 1.900" if np.isnan(ratio_low) else f"2.500, interval {ratio_low:.3f} to 3.500"
+    assert [row["required"] for row in mine] == [
+        f"low end of the 95 % interval <= {most}" for most in ("1.000", "2.000")
+    ]
+    assert mine[0]["found"] == f"low end {low:.3f}, value 2.000, high end 3.000"
+    group = (0.7, 0.9, 1.9) if np.isnan(ratio_low) else (ratio_low, 2.5, 3.5)
+    worst = "low end {:.3f}, value {:.3f}, high end {:.3f}".format(*group)
     assert mine[1]["found"] == worst
     wider = GateConfig(max_calibration_error=5, max_group_ratio=5)
     assert all(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from fraudlab import monitoring, plots
+from fraudlab import drift, monitoring, plots, watching
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import load_transactions
 from fraudlab.drift import GROUPS
 from fraudlab.privacy.disclosure import protected
 from fraudlab.report.language import speaking
-from fraudlab.report.monitoring import found_words, monitoring_page, step_words, topic_words
+from fraudlab.report.monitoring import at_work, bring_findings, found_words, monitoring_page, step_words, topic_words
+from fraudlab.runs import Run
 from fraudlab.schema import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +77,33 @@ def test_parts_add_up_and_saving_hides_small_counts(watched: monitoring.Watched)
             counts = table[column].dropna().astype(float)
             assert not ((counts > 0) & (counts < 10)).any(), (name, column)
         pd.testing.assert_frame_equal(protected(name, table), table, check_dtype=False)
+
+
+def test_the_scores_of_late_are_kept_for_the_live_page(watched: monitoring.Watched) -> None:
+    kept = watched.facts["scored_lately"]
+    assert len(kept["counts"]) == len(kept["breaks"]) + 1
+    assert json.loads(json.dumps(kept)) == kept
+    assert min(kept["counts"]) >= 10
+
+    def lately(score: np.ndarray, review: float) -> dict:
+        return watching.scored_lately(
+            SimpleNamespace(score=score, lately=np.arange(len(score)), thresholds=SimpleNamespace(review=review))
+        )
+
+    even = np.arange(1000) / 1000
+    assert lately(even, 0.9)["alerted"] == 0.1
+    assert lately(even, 0.995)["alerted"] is None, "five payments"
+    assert lately(even, 0.005)["alerted"] is None, "all but five"
+    assert lately(even, 2.0)["alerted"] == 0
+    assert lately(even[:199], 0.9) == {}
+    # A value that fills its bin leaves few beside it: a neighbour takes them in, and each payment stays counted.
+    for values in ([0.0] * 3 + [0.5] * 990 + [1.0] * 7, [0.1] * 990 + [0.2] * 4 + [0.3] * 6, [0.5] * 300):
+        found = lately(np.array(values), 0.9)
+        assert min(found["counts"]) >= 10
+        assert sum(found["counts"]) == len(values)
+        assert len(found["counts"]) == len(found["breaks"]) + 1
+        codes = np.bincount(drift.bin_codes(np.array(values), np.array(found["breaks"])))[: len(found["counts"])]
+        assert codes.tolist() == [count for count in found["counts"] if count]
 
 
 def test_rates_that_would_tell_a_small_count_are_hidden_with_it() -> None:
@@ -135,6 +164,41 @@ def test_the_page_is_the_same_bytes_and_reaches_for_nothing(watched: monitoring.
     assert pages["zh"].count("<table") == pages["en"].count("<table")
     with pytest.raises(InputError, match="lang: unknown 'fr'"):
         monitoring_page(watched.facts, watched.lights, watched.tables, "fr")
+
+
+def test_what_was_found_comes_into_the_reviewers_report(
+    watched: monitoring.Watched, config: RunConfig, tmp_path: Path
+) -> None:
+    def evidence_of(monitored: dict | None, version: str = "1") -> SimpleNamespace:
+        told = {"run": {"name": "demo", "run_id": "demo-7"}, "decision": {"challenger_version": version}}
+        return SimpleNamespace(monitoring=monitored, **told)
+
+    def section(monitored: dict | None, version: str = "1") -> str:
+        return repr(at_work(evidence_of(monitored, version)).blocks)
+
+    run = Run(tmp_path / "runs" / "demo-7", config, Workspace(tmp_path))
+    assert bring_findings(run) == ""
+    assert not run.evidence.exists()
+    assert "There was no monitoring report of demo" in section(None)
+    assert "make this report again: `fraudlab report demo-7`" in section(None)
+    json_file = monitoring.report(watched, run.workspace, [])[-1]
+    assert bring_findings(run) == ""
+    kept = run.load_json("monitoring")
+    assert len(kept["tables"]["monitor_signals"]) < len(watched.tables["monitor_signals"]) / 5
+    assert kept["lights"] == json.loads(json_file.read_text())["lights"]
+    whole = plots.drift_charts(watched.tables["monitor_signals"], watched.tables["monitor_alarms"])
+    (brought,) = [block.picture for block in at_work(evidence_of(kept)).blocks if block.kind == "figure"]
+    assert brought.png == whole.png, "what was left out is not drawn"
+    assert brought.alt == whole.alt
+    assert "(the model of this report)" in section(kept)
+    assert "(not the model of this report)" in section(kept, version="2")
+    for text in ("{", '{"facts": {}, "lights": [], "tables": {}}', "[]"):
+        json_file.write_text(text)
+        assert bring_findings(run) == (
+            "What monitoring found is not in the report: demo.monitoring.json is not what `fraudlab monitor report` "
+            "writes; run it again, then make the report again."
+        )
+    assert run.load_json("monitoring") == kept
 
 
 def test_the_command_says_lights_with_next_steps_and_fails_on_demand(

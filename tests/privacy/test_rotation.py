@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pyarrow.parquet.encryption import CryptoFactory, DecryptionConfiguration, KmsClient, KmsConnectionConfig
 
-from fraudlab.privacy import keybackup
+from fraudlab.privacy import journal, keybackup
+from fraudlab.privacy.journal import InUseError, Journal
 from fraudlab.privacy.keybackup import backup_keys, restore_keys
 from fraudlab.privacy.keys import KeyDirectory, KeyUnavailableError, key_id
 from fraudlab.privacy.rotation import rotate, users
@@ -98,7 +99,7 @@ def test_rotated_files_differ_hold_the_same_and_the_retired_key_opens_nothing(
     seen: list[tuple[str, int, int]] = []
     done = rotate(vault, name, progress=lambda *step: seen.append(step))
     assert done == {
-        "name": name, "id": vault.keys.key_ids()[name], "resumed": False, "data_sets": ["demo", "other"],
+        "name": name, "id": vault.keys.key_ids()[name], "resumed": False, "data_sets": ["demo", "other"], "states": [],
         "rows": 70 if name == "features" else 3,
     }  # fmt: skip
     assert [step for step in seen if step[1] == step[2]][-1][0] == "other"
@@ -308,6 +309,115 @@ def test_two_rotations_do_not_meet(vault: Vault) -> None:
 
     rotate(vault, "features", progress=again)
     whole(vault)
+
+
+# What live scoring remembers
+
+GROUPS = [b"first group", b"second group", b"third group"]
+
+
+@pytest.fixture
+def states(vault: Vault) -> Vault:
+    """A vault with live states of two models beside it, the one killed in the middle of its work."""
+    for model in ("demo", "other"):
+        with Journal(vault.root.parent / "scoring" / model, vault.keys) as kept:
+            kept.snapshot({"model": model, "number": 7}, f"state of {model}".encode())
+            for group in GROUPS if model == "demo" else ():
+                kept.append(group)
+    with (vault.root.parent / "scoring" / "demo" / "journal-000001.sealed").open("ab") as file:
+        file.write(b"\0\0\1\0torn")
+    return vault
+
+
+def states_whole(vault: Vault) -> None:
+    for model, groups in (("demo", GROUPS), ("other", [])):
+        with Journal(vault.root.parent / "scoring" / model, vault.keys) as kept:
+            assert kept.recover() == ({"model": model, "number": 7}, f"state of {model}".encode(), groups)
+
+
+def test_what_live_scoring_remembers_comes_under_the_new_key(states: Vault, tmp_path: Path) -> None:
+    old, before = states.keys.key("scoring"), states.keys.key_ids()
+    assert users(states)[before["scoring"]] == ["live state of demo", "live state of other"]
+    done = rotate(states, "scoring")
+    assert (done["states"], done["data_sets"], done["rows"]) == (["demo", "other"], [], 0)
+    assert users(states)[done["id"]] == ["live state of demo", "live state of other"]
+    assert before["scoring"] not in users(states)
+    states_whole(states)
+    stale = KeyDirectory(tmp_path / "stale")
+    stale.path.mkdir(mode=0o700)
+    stale.add("scoring.key", old)
+    for folder in journal.state_folders(states.root):
+        files = sorted(path.name for path in folder.glob("*.sealed"))
+        assert files == ["journal-000002.sealed", "state-000002.sealed"], "those under the old key are gone"
+        for path in folder.glob("*.sealed"):
+            with pytest.raises(KeyUnavailableError, match=r"sealed under another key 'scoring'"):
+                journal.read_sealed(path, stale)
+    whole(states)
+    assert key_files(states) == sorted([*(f"{each}.key" for each in NAMES), "scoring.key"])
+    with Journal(states.root.parent / "scoring" / "demo", states.keys) as kept:
+        assert not kept.rekey(), "all of it is under the current key"
+
+
+def test_a_key_is_not_rotated_under_a_monitor_at_work(states: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in states.keys.path.iterdir()}
+    with Journal(states.root.parent / "scoring" / "other", states.keys):
+        with pytest.raises(InUseError, match="state 'other': another process scores with it; stop that one") as refused:
+            rotate(states, "scoring")
+        assert refused.value.exit_code == 75
+        assert {path.name: path.read_bytes() for path in states.keys.path.iterdir()} == before
+    late: list[Journal] = []
+    begin = KeyDirectory.begin_rotation
+
+    def just_before(keys: KeyDirectory, name: str) -> None:
+        late.append(Journal(states.root.parent / "scoring" / "late", keys))
+        late[0].snapshot({}, b"under the old key")
+        begin(keys, name)
+
+    monkeypatch.setattr(KeyDirectory, "begin_rotation", just_before)
+    with pytest.raises(InUseError, match="state 'late'"):
+        rotate(states, "scoring")
+    monkeypatch.undo()
+    assert len(states.keys.ids("scoring")) == 2, "both stay, so that everything opens"
+    late[0].append(b"and goes on")
+    late[0].close()
+    states_whole(states)
+    done = rotate(states, "scoring")
+    assert (done["resumed"], done["states"]) == (True, ["demo", "late", "other"])
+    assert len(states.keys.ids("scoring")) == 1
+    with Journal(states.root.parent / "scoring" / "late", states.keys) as kept:
+        assert kept.recover() == ({}, b"under the old key", [b"and goes on"])
+
+
+def test_a_state_that_cannot_be_read_stops_a_rotation_before_anything_changes(states: Vault) -> None:
+    path = states.root.parent / "scoring" / "other" / "state-000001.sealed"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DamagedError, match=r"'state-000001\.sealed': is not what was written there; .* --fresh"):
+        rotate(states, "scoring")
+    assert len(states.keys.ids("scoring")) == 1
+    path.write_bytes(data)
+    states_whole(states)
+    with pytest.raises(InputError, match="there is no key 'scoring' yet; nobody has scored payments with it"):
+        rotate(Vault(states.root, KeyDirectory(states.root.parent / "none")), "scoring")
+
+
+def test_a_kill_at_any_disk_operation_loses_nothing_that_live_scoring_remembers(states: Vault) -> None:
+    first, step, resumed = states.keys.key_ids()["scoring"], 0, 0
+    while True:
+        step += 1
+        died = killed_at(states, "scoring", step)
+        states_whole(states)
+        if not died:
+            break
+        resumed += rotate(states, "scoring")["resumed"]
+        states_whole(states)
+        assert all(len(list(folder.glob("*.sealed"))) == 2 for folder in journal.state_folders(states.root))
+        assert len(users(states)) == len(NAMES) + 1
+        if step > 12:
+            step += 2  # the first steps change the key; later ones are alike
+    assert step > 25
+    assert resumed > 3
+    assert states.keys.key_ids()["scoring"] != first
 
 
 # Backup

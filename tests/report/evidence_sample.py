@@ -876,6 +876,36 @@ CHANGES: dict[str, Any] = {
 """What differs from version 2, the champion before."""
 
 
+def _monitored() -> dict[str, Any]:
+    """What the newest monitoring found of the champion: an alarm on one day, precision as expected, learnt long ago."""
+    quiet = {"what": "", "day": ""}
+    lights = [
+        {"topic": "volume", "light": "green", "days": 58, **quiet},
+        {
+            "topic": "feed",
+            "light": "red",
+            "what": "'device_id' missing",
+            "day": "2026-06-28",
+            "kind": "one day",
+            "bin": "missing (31 % instead of 2 %)",
+        },
+        {"topic": "labels", "light": "grey", **quiet},
+        {"topic": "performance", "light": "green", "value": 0.31, "low": 0.13, "high": 0.64, "weeks": 6, **quiet},
+        {"topic": "age", "light": "amber", "days": 150, "most": 180, **quiet},
+    ]
+    signals = [
+        {"day": f"2026-06-{number:02d}T00:00:00.000Z", "group": group, "signal": "payments", "z": z, "sum": 0.5}
+        for number, feed in ((27, 0.4), (28, 9.1), (29, 1.2))
+        for group, z in (("volume", 0.3), ("feed", feed))
+    ]
+    alarm = {"day": "2026-06-28T00:00:00.000Z", "group": "feed", "signal": "missing device_id", "kind": "one day"}
+    return {
+        "facts": {"model": "demo", "version": "2", "until": "2026-06-30T00:00:00+00:00", "payments": 102023},
+        "lights": lights,
+        "tables": {"monitor_signals": signals, "monitor_alarms": [alarm | {"z": 9.1, "what": ""}]},
+    }
+
+
 def write_evidence(run: Path, seed: int = 0) -> Path:
     """Write `run`/evidence and return `run`."""
     folder = run / "evidence"
@@ -1064,6 +1094,7 @@ def write_evidence(run: Path, seed: int = 0) -> Path:
         "alerts": _alerts(rng),
         "checks": checks,
         "changes": CHANGES,
+        "monitoring": _monitored(),
         "decision": {
             "decision": "promoted",
             "reasons": ["AUC ROC on the test part: 0.891 (>= 0.600)", "frauds in the training window: 392 (>= 20)"],

@@ -13,14 +13,20 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from fraudlab.cli import app
+from fraudlab.datasets.rights import erase
+from fraudlab.features.online import OnlineState
 from fraudlab.privacy import consent
+from fraudlab.privacy.auditlog import audit_log
+from fraudlab.privacy.journal import InUseError, Journal, read_sealed
 from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import DamagedError
 from fraudlab.schema import InputError
 from fraudlab.scoring import live as living
+from fraudlab.scoring import rights
 from fraudlab.scoring import stream as streaming
-from fraudlab.scoring.journal import InUseError, Journal, read_sealed
 from fraudlab.scoring.live import open_live, state_folder
 from fraudlab.scoring.scorer import deployed
 from fraudlab.scoring.stream import Alerts, File, Piped, monitor
@@ -253,6 +259,71 @@ def test_who_is_heard_of_in_the_ledger_is_forgotten(workspace, model, lines):
     again, _ = open_live(workspace, model)
     assert whose not in again.scorer.state.codes["customer_id"]
     again.journal.close()
+
+
+def opened(workspace) -> str:
+    """All that the kept files say of customers, each of them opened."""
+    told = ""
+    for path in state_folder(workspace, "demo").glob("*.sealed"):
+        for frame in read_sealed(path, open_keys(workspace))[1]:
+            is_state = path.name.startswith("state") and frame
+            told += " ".join(OnlineState.from_bytes(frame).codes["customer_id"]) if is_state else frame.decode()
+    return told
+
+
+def test_who_is_erased_is_in_no_file_after_the_next_snapshot(workspace, model, lines, monkeypatch):
+    live, _ = open_live(workspace, model)
+    rows = [json.loads(line) for line in lines[:100]]
+    live.take(rows[:50])
+    whose = next(iter(live.scorer.state.codes["customer_id"]))
+    before = set(state_folder(workspace, "demo").glob("*.sealed"))
+    assert whose in opened(workspace)
+    erase("demo", whose, source="letter of 2026-03-01", workspace=workspace)
+    assert rights.let_go(workspace) == {"demo": "in use"}
+    live.take(rows[50:60])
+    assert whose in opened(workspace), "else the rest of this test proves nothing"
+    monkeypatch.setattr(living, "SNAPSHOT_AFTER", 0.0)
+    live.take(rows[60:61])
+    after = set(state_folder(workspace, "demo").glob("*.sealed"))
+    assert len(after) == 2
+    assert not before & after
+    assert whose not in opened(workspace)
+    live.journal.close()
+    assert rights.let_go(workspace) == {}, "it knows already"
+
+
+def test_a_state_that_nobody_uses_lets_go_at_once_and_goes_on_where_it_was(workspace, model, lines):
+    live, _ = open_live(workspace, model)
+    live.take([json.loads(line) for line in lines[:60]], position=60)
+    whose = live.scorer.state.codes["customer_id"]
+    other = next(code for code in whose if code != next(iter(whose)))
+    live.journal.close()  # as if killed: 60 payments are in the journal alone
+    shown = CliRunner().invoke(
+        app, ["privacy", "erase", "--customer", other, "--source", "letter of 2026-03-01", "--yes"]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "live state of demo: forgotten; the next start learns anew from the vault" in shown.output
+    assert opened(workspace) == ""
+    again, answers = open_live(workspace, model)
+    assert (answers, again.number, again.position) == ([], 60, 60)
+    assert other not in again.scorer.state.codes["customer_id"]
+    assert len(again.scorer.state.codes["customer_id"]) > 100
+    again.journal.close()
+    entries = audit_log(workspace).entries("erase")
+    assert entries["facts"].iloc[-1] == {"what": "live state", "models": ["demo"]}
+
+
+def test_states_go_with_rows_of_a_certain_age_and_unreadable_ones_are_told(workspace, model):
+    open_live(workspace, model)[0].journal.close()
+    assert rights.let_go(workspace) == {}
+    assert rights.let_go(workspace, datasets=["another"]) == {}
+    assert rights.let_go(workspace, datasets=["demo"]) == {"demo": "let go"}
+    for path in state_folder(workspace, "demo").glob("state-*"):
+        path.write_bytes(path.read_bytes()[:-3])
+    assert rights.let_go(workspace, datasets=["demo"]) == {"demo": "unreadable"}
+    assert rights.said({"demo": "unreadable"}) == [
+        "live state of demo: cannot be read; start its process with --fresh, which replaces it"
+    ]
 
 
 def test_a_pipe_and_a_file_that_grows_and_is_replaced(workspace, model, lines, tmp_path):

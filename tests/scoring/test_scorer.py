@@ -58,7 +58,11 @@ def test_files_single_payments_and_training_give_the_same_numbers(workspace, mod
     alerts = [each for each in found if each.alert]
     assert 3 < len(alerts) < len(found) / 10
     told = expected["reasons"][expected["action"].isin(["manual_review", "limit_and_review"])].tolist()
-    assert one.reasons(alerts) == told == [each for each in table["reasons"] if each]
+    assert (
+        [[each.sentence for each in row] for row in one.told(alerts)]
+        == told
+        == [each for each in table["reasons"] if each]
+    )
 
 
 def test_the_door_gives_what_ingest_gave(workspace, model, made):

@@ -101,7 +101,8 @@ def packed(tmp_path_factory) -> Path:
     X_valid, y_valid = rows(1000, 1)
     fitted = replace(fitted, calibrator=fit_calibrator(fitted.score(X_valid), y_valid))
     folder = tmp_path_factory.mktemp("packed") / "package"
-    save_package(folder, fitted, Thresholds(review=0.5, step_up=0.2), DESCRIBE, {"name": "demo"})
+    stated = {"name": "demo", "dataset": "demo", "as_of": "2026-06-30T00:00:00+00:00"}
+    save_package(folder, fitted, Thresholds(review=0.5, step_up=0.2), DESCRIBE, stated)
     return folder
 
 
@@ -196,7 +197,7 @@ def test_a_moved_project_keeps_its_runs_and_models(workspace, client, run_id, pa
     client = tracking.open_store(moved)
     champion = tracking.champion(client, "demo")
     assert champion["package"].is_relative_to(moved.mlruns)
-    assert load_package(champion["package"], digest=champion["digest"]).facts == {"name": "demo"}
+    assert load_package(champion["package"], digest=champion["digest"]).facts["name"] == "demo"
     assert [file.path for file in client.list_artifacts(run_id, "tables")] == ["tables/metrics.csv"]
     found = cells(moved.mlruns / "mlflow.db")
     assert [cell for cell in found if f"{old}/" in cell] == [outside]
@@ -357,6 +358,8 @@ def test_challenger_becomes_champion_and_the_one_before_is_remembered(client, ru
     ]  # fmt: skip
     assert tags["fraudlab.previous_champion"] == "3"
     assert tags["fraudlab.data_digest"] == "d" * 64
+    assert (tags["fraudlab.dataset"], tags["fraudlab.as_of"]) == ("demo", "2026-06-30T00:00:00+00:00")
+    assert "fraudlab.learnt_until" not in tags, "its package does not say"
 
 
 def test_what_mlflow_keeps_says_what_goes_in_and_out_and_names_no_folder_of_this_machine(client, run_id, packed):

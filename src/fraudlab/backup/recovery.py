@@ -22,9 +22,11 @@ from fraudlab.datasets import corrections, erasure
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
 from fraudlab.privacy.identities import IdentityStore
+from fraudlab.privacy.journal import KEY as STATE_KEY
 from fraudlab.privacy.keys import Keys, KeyUnavailableError, open_keys, sync_folder, write_private
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import FraudlabError, InputError
+from fraudlab.scoring.rights import let_go
 from fraudlab.tracking_place import UnreachableError
 
 SUFFIX = ".flbk"
@@ -170,8 +172,8 @@ def restore(source: Source, into: Path, workspace: Workspace, *, force: bool = F
     Returns
     -------
     backup, into, aside (where the older content is now; None), created, files, bytes, keys {name: {id that the data
-    sets need: whether it is here}}, replayed (see `replay_rights`), due (model versions to be trained again; see
-    `fraudlab.tracking.mark_retrain_due`), seconds.
+    sets and live states need: whether it is here}}, replayed (see `replay_rights`), due (model versions to be trained
+    again; see `fraudlab.tracking.mark_retrain_due`), seconds.
 
     Raises
     ------
@@ -190,9 +192,11 @@ def restore(source: Source, into: Path, workspace: Workspace, *, force: bool = F
     keys, needed = open_keys(workspace), {}
     # Not before the folder has its name: MLflow's database keeps absolute paths.
     due = _retrain_due(Workspace(into))
-    for held in manifest["data_sets"].values():
-        for key, identity in held["keys"].items():
-            needed.setdefault(key, {})[identity] = identity in keys.ids(key)
+    pairs = [pair for held in manifest["data_sets"].values() for pair in held["keys"].items()]
+    # Backups from before live scoring was part of them say nothing of it.
+    pairs += [(STATE_KEY, identity) for ids in manifest.get("states", {}).values() for identity in ids]
+    for key, identity in pairs:
+        needed.setdefault(key, {})[identity] = identity in keys.ids(key)
     return {
         "backup": name,
         "into": str(into),
@@ -242,11 +246,12 @@ def replay_rights(from_workspace: Workspace, into_workspace: Workspace) -> dict[
     Returns
     -------
     events (how many were brought over), keys (customers' keys destroyed again), data_sets {name: rows removed again},
-    corrected {name: corrections put in again}, left ("" or the sentence that says what could not be done, such as for
-    want of a key; loads leave the erased out anyway, because they heed the ledger).
+    corrected {name: corrections put in again}, states {model: what became of its live state, see
+    `fraudlab.scoring.rights.let_go`}, left ("" or the sentence that says what could not be done, such as for want of a
+    key; loads leave the erased out anyway, because they heed the ledger).
     """
     present, restored = Ledger(from_workspace.ledger), Ledger(into_workspace.ledger)
-    added, done, corrected, left = 0, {"keys": 0, "data_sets": {}}, {}, ""
+    added, done, corrected, states, left = 0, {"keys": 0, "data_sets": {}}, {}, {}, ""
     keys = open_keys(from_workspace)
     if present.path.is_file():
         with tempfile.TemporaryDirectory() as folder:
@@ -256,9 +261,10 @@ def replay_rights(from_workspace: Workspace, into_workspace: Workspace) -> dict[
         done = erasure.replay_erasures(into_workspace, keys=keys)
         corrections.bring_over(IdentityStore(from_workspace.identities, keys), Vault(into_workspace.vault, keys))
         corrected = corrections.replay_corrections(into_workspace, keys=keys)
+        states = let_go(into_workspace, keys=keys)
     except FraudlabError as error:
         left = str(error)
-    return {"events": added, **done, "corrected": corrected, "left": left}
+    return {"events": added, **done, "corrected": corrected, "states": states, "left": left}
 
 
 def newest(workspace: Workspace) -> Path:

@@ -1,9 +1,10 @@
 """A snapshot: a folder that holds one consistent state of a workspace, and the manifest that says what is in it.
 
 Others may write meanwhile. Databases are copied through SQLite's backup API in one step, data sets of the vault as the
-version that their manifest names. What belongs together is taken in the order that keeps it whole: the ledger before
-the vault, the vault before its customers' keys, MLflow's database before its artifacts, the audit log's anchor before
-the log.
+version that their manifest names, what live scoring remembers as its newest snapshot and the journal so far. What
+belongs together is taken in the order that keeps it whole: what live scoring remembers before the ledger, the ledger
+before the vault, the vault before its customers' keys, MLflow's database before its artifacts, the audit log's anchor
+before the log.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import pandas as pd
 
 import fraudlab
 from fraudlab.config import Workspace
+from fraudlab.privacy import journal
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.keys import open_keys
+from fraudlab.privacy.sharing import FOLDER as SHARING
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.tracking_place import SETTINGS
@@ -49,8 +52,8 @@ def stage(workspace: Workspace, folder: Path, *, runs: bool = False, reports: bo
     Returns
     -------
     dict, ready for JSON: format, created (ISO, UTC), fraudlab (version), files {path: {sha256, bytes}},
-    tables {database: {table: rows}}, data_sets {name: {version, keys, rows: {kind: rows}}}, anchor (of the audit log;
-    None without a log).
+    tables {database: {table: rows}}, data_sets {name: {version, keys, rows: {kind: rows}}}, states {model: ids of the
+    keys that open what its live scoring remembers}, anchor (of the audit log; None without a log).
 
     Raises
     ------
@@ -67,6 +70,8 @@ def stage(workspace: Workspace, folder: Path, *, runs: bool = False, reports: bo
             tables[name] = _counts(folder / name)
 
     make_folder(folder)
+    # What it had heard of the ledger is in the ledger's copy then, so that a restored state lets go of whom came later.
+    states = _copy_states(workspace, folder)
     # An erasure recorded while the vault is copied must look newer than the backup, so that it is replayed.
     take_database(workspace.ledger)
     data_sets = _copy_vault(Vault(workspace.vault, open_keys(workspace)), folder / _VAULT)
@@ -75,6 +80,7 @@ def stage(workspace: Workspace, folder: Path, *, runs: bool = False, reports: bo
     # Every model the database names has its files by then.
     take_database(workspace.mlruns / "mlflow.db")
     trees = [workspace.mlruns / "artifacts", workspace.lineage, workspace.root / "configs"]
+    trees += [workspace.root / "data" / SHARING]
     trees += [workspace.runs] * runs + [workspace.reports] * reports
     for tree in trees:
         _copy_tree(tree, folder / tree.relative_to(workspace.root))
@@ -92,6 +98,7 @@ def stage(workspace: Workspace, folder: Path, *, runs: bool = False, reports: bo
         "files": files,
         "tables": tables,
         "data_sets": data_sets,
+        "states": states,
         "anchor": anchor,
     }
     if problems := check(folder, manifest):
@@ -258,6 +265,31 @@ def _copy_data_set(vault: Vault, name: str, target: Path) -> dict[str, Any]:
                 "restore an earlier backup"
             )
     raise FraudlabError(f"backup: data set {name} was replaced {_TRIES} times while it was copied; try again later")
+
+
+def _copy_states(workspace: Workspace, folder: Path) -> dict[str, list[str]]:
+    """Copy what live scoring remembers of each model, whether or not it is at work; return the keys that open it.
+
+    A snapshot never changes once it has its name, and a journal only grows: its copy ends where a crash at that moment
+    would have ended it.
+    """
+    copied = {}
+    for source in journal.state_folders(workspace.vault):
+        target = folder / source.relative_to(workspace.root)
+        for _ in range(_TRIES):
+            pair = journal.newest_pair(source)
+            if pair is None:
+                break
+            make_folder(target)
+            with contextlib.suppress(FileNotFoundError):  # else a newer snapshot has come meanwhile
+                _take(pair[0], target / pair[0].name)
+                _copy(pair[1], target / pair[1].name)
+                copied[source.name] = sorted(journal.made_with(target))
+                break
+            shutil.rmtree(target)
+        else:
+            raise FraudlabError(f"backup: the live state of {source.name} was replaced {_TRIES} times; try again later")
+    return copied
 
 
 def _take(source: Path, target: Path) -> None:

@@ -54,6 +54,17 @@ COLUMNS = {
 _RISKY = re.compile(r"[=+\-@\t\r\n]")
 
 
+def hand_out(path: Path, data: bytes) -> None:
+    """Write a file for its owner only, whole, in place of one of that name."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        write_private(fresh, data)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def export_queue(
     table: pd.DataFrame,
     path: Path,
@@ -87,13 +98,7 @@ def export_queue(
         raise InputError(f"format: must be one of {', '.join(FORMATS)}; found '{form}'; name one with --format")
     with speaking(lang):
         data = {"csv": _csv, "xlsx": _excel, "html": _html}[form](table, dataset, as_of)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        write_private(fresh, data)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    hand_out(path, data)
     told = {"cases": len(table), "form": form, "bytes": len(data), "digest": hashlib.sha256(data).hexdigest()}
     audit_log(workspace).append("export", what="queue of cases", dataset=dataset, **told)
     return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -325,15 +325,21 @@ def load_for_scoring(
     as_of: pd.Timestamp | None,
     workspace: Workspace,
     manifest: dict[str, Any],
+    *,
+    also: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Load what a model reads of a data set for a purpose; refuse where the contract does not allow it."""
-    needed = needed_columns(package)
-    if lacking := [name for name in needed if name not in allowed_columns(manifest, purpose)]:
+    """Load what a model reads of a data set for a purpose; refuse where the contract does not allow it.
+
+    `also` names further columns that are wanted where the purpose may see them.
+    """
+    needed, allowed = needed_columns(package), allowed_columns(manifest, purpose)
+    if lacking := [name for name in needed if name not in allowed]:
         raise InputError(
             f"data set {dataset}: its contract must allow the purpose '{purpose}' every column that the model reads; "
             f"it does not allow {', '.join(lacking)}; add the purpose to these columns and ingest again"
         )
-    return load_transactions(dataset, purpose=purpose, as_of=as_of, columns=needed, workspace=workspace)
+    columns = [*needed, *(name for name in allowed if name in also and name not in needed)]
+    return load_transactions(dataset, purpose=purpose, as_of=as_of, columns=columns, workspace=workspace)
 
 
 def needed_columns(package: serving.Package) -> list[str]:

@@ -117,6 +117,7 @@ def restore(
     Example: fraudlab backup restore backups/2026-06-01T02-00-00-000000Z.flbk --into /srv/fraudlab-restored
     """
     from fraudlab import backup
+    from fraudlab.scoring import rights as remembered
 
     workspace = workspace_of()
     source = _source(workspace, file, repository, password_file, password_command)
@@ -140,6 +141,8 @@ def restore(
         typer.echo(f"Data set {name}: {rows:,} rows of customers erased since the backup were erased again.")
     for name, n in replayed["corrected"].items():
         typer.echo(f"Data set {name}: {n:,} correction(s) made since the backup were put in again.")
+    for sentence in remembered.said(replayed["states"]):
+        typer.echo(f"{sentence[0].upper()}{sentence[1:]}.")
     if replayed["left"]:
         typer.echo(f"Not done again yet: {replayed['left']}", err=True)
     for each in done["due"]:

@@ -20,7 +20,10 @@ OPENS = {
     "audit-sign": "nothing; signs the audit log's anchors",
     "report-sign": "nothing; signs reports",
     "backup": "the backups",
+    "share": "nothing; codes what is shared under an agreement",
+    "sharing": "agreements with other institutions and what came in by them; signs indicators",
     "second-factor": "the secrets of the authenticator apps",
+    "scoring": "what live scoring remembers",
 }
 
 PassphraseFile = Annotated[
@@ -55,7 +58,8 @@ def keys_list(as_json: JsonOption = False) -> None:
             "name": key.name,
             "id": key.id,
             "age_days": round((now - key.made) / dt.timedelta(days=1), 1),
-            "opens": OPENS.get(key.name, "") + (" (being retired: rotate again to finish)" if key.retired else ""),
+            "opens": OPENS.get(key.name, OPENS.get(key.name.partition("-")[0], ""))
+            + (" (being retired: rotate again to finish)" if key.retired else ""),
             "readers": key.readers,
             "data_sets": None if unknown else used.get(key.id, []),
         }
@@ -76,10 +80,12 @@ def keys_list(as_json: JsonOption = False) -> None:
 
 @app.command("rotate")
 def keys_rotate(
-    name: Annotated[str, typer.Argument(help="features, identity, manifest or report-sign.")],
+    name: Annotated[str, typer.Argument(help="features, identity, manifest, scoring or report-sign.")],
     as_json: JsonOption = False,
 ) -> None:
     """Give everything a key opens a new key, then destroy the old one. Killed at any moment, all stays readable.
+
+    For `scoring`, end `fraudlab monitor` and `fraudlab serve` first; they go on afterwards where they were.
 
     Only this project's vault is written anew: another project that shares the keys, and older copies of the vault, need
     a backup of the keys made before.
@@ -101,13 +107,14 @@ def keys_rotate(
             bar.update(bars[dataset], completed=done)
 
         done = rotate(_vault(), name, progress=progress)
-    _log("rotate", key=name, key_id=done["id"], data_sets=done["data_sets"])
+    _log("rotate", key=name, key_id=done["id"], data_sets=done["data_sets"], states=done["states"])
     if as_json:
         print_json(done)
         return
     if done["resumed"]:
         typer.echo("An interrupted rotation was found and finished.")
-    sets = ", ".join(done["data_sets"]) or "no data set"
+    renewed = [*done["data_sets"], *(f"live state of {model}" for model in done["states"])]
+    sets = ", ".join(renewed) or "nothing"
     rows = f", {done['rows']:,} rows" if done["rows"] else ""
     typer.echo(f"{name}: the key is now {done['id']}, the old one is gone. Made anew: {sets}{rows}.")
     typer.echo("Next: fraudlab keys backup FILE, because earlier backups do not hold this key")

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from fraudlab.commands import patterns
 from fraudlab.commands.shared import DEMO, ConfigOption, JsonOption, SetOption, changes_of, print_json, workspace_of
 from fraudlab.commands.stream import stream
 
 app = typer.Typer()
 app.callback(invoke_without_command=True)(stream)
+app.add_typer(patterns.app, name="patterns")
 
 
 @app.command()

@@ -137,6 +137,7 @@ def erase(
     from fraudlab.datasets.rights import erase as erase_customers
     from fraudlab.privacy.scan import SHORTEST
     from fraudlab.schema import InputError
+    from fraudlab.scoring import rights as remembered
     from fraudlab.tracking import mark_retrain_due
 
     workspace = workspace_of()
@@ -148,13 +149,16 @@ def erase(
             raise InputError("erase: cannot be undone; say --yes to do it without being asked")
         typer.confirm(f"Erase {len(references):,} customer(s) for good?", abort=True)
     done = erase_customers(dataset, references, source=source, workspace=workspace)
+    states = remembered.let_go(workspace)
     due = mark_retrain_due(workspace)
     if as_json:
-        print_json(done | {"retrain_due": due})
+        print_json(done | {"states": states, "retrain_due": due})
         return
     typer.echo(f"{len(done['customers']):,} customer(s) erased; {done['keys']:,} key(s) of raw identities destroyed.")
     for name, rows in done["data_sets"].items():
         typer.echo(f"  {name}: {rows:,} transactions removed")
+    for sentence in remembered.said(states):
+        typer.echo(f"  {sentence}")
     if done["already"]:
         typer.echo(f"  {done['already']:,} had been erased before; what was left to do is done")
     for each in due:
@@ -180,8 +184,12 @@ def retention(
     Example: fraudlab privacy retention --dry-run
     """
     from fraudlab.datasets.rights import retention as keep_to_time
+    from fraudlab.scoring import rights as remembered
 
-    table = keep_to_time(dataset or None, dry_run=dry_run, workspace=workspace_of())
+    workspace = workspace_of()
+    table = keep_to_time(dataset or None, dry_run=dry_run, workspace=workspace)
+    removed = set() if dry_run else set(table.loc[table["goes"] > 0, "dataset"])
+    states = remembered.let_go(workspace, datasets=removed) if removed else {}
     if as_json:
         print_json(table.to_dict("records"))
         return
@@ -189,6 +197,8 @@ def retention(
         typer.echo("The vault is empty. Next: fraudlab ingest")
         return
     print_table(table.assign(oldest=table["oldest"].dt.strftime("%Y-%m-%d %H:%M")))
+    for sentence in remembered.said(states):
+        typer.echo(sentence)
     goes = int(table.drop_duplicates("dataset")["goes"].sum())
     typer.echo(
         f"\npast: rows the purpose no longer sees; goes: rows past for every purpose. {goes:,} rows "

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fraudlab.commands.dashboard import CertOption, DashboardOption, KeyOption, TokenOption, guarded, live_pages
 from fraudlab.commands.shared import JsonOption, print_json, workspace_of
 
 ModelOption = Annotated[str, typer.Option(help="NAME@ALIAS, NAME/VERSION, or NAME for its champion.")]
@@ -70,53 +71,51 @@ def serve(
         str, typer.Option(help="Address to listen on; beyond this machine it needs token and TLS.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8080,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File that holds the token; default: FRAUDLAB_TOKEN of the environment.")
-    ] = None,
-    certfile: Annotated[
-        Path | None, typer.Option(help="Speak TLS, with this certificate (PEM); needs --keyfile.")
-    ] = None,
-    keyfile: Annotated[Path | None, typer.Option(help="The private key of --certfile (PEM).")] = None,
+    token_file: TokenOption = None,
+    certfile: CertOption = None,
+    keyfile: KeyOption = None,
     largest: Annotated[int, typer.Option(help="Bytes of a request's body, at most.")] = 1 << 20,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget the kept state and learn anew from the vault.")
     ] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Event times may lie in the future of the clock.")] = False,
+    dashboard: DashboardOption = False,
     lang: LangOption = "en",
 ) -> None:
     """Score transactions over HTTP, each as it comes in; the state is kept as by fraudlab monitor.
 
+    With --dashboard, GET / is a page that shows what is done, and GET /metrics tells Prometheus.
+
     Example: fraudlab serve --model demo@champion --port 8080
     """
-    import os
+    import gc
     import signal
     import threading
 
     from rich.console import Console
 
-    from fraudlab.schema import InputError
     from fraudlab.scoring.live import open_live
     from fraudlab.scoring.rest import Server, Service
     from fraudlab.scoring.scorer import deployed
 
-    if (certfile is None) != (keyfile is None):
-        raise InputError("--certfile and --keyfile: must be given together; found one; add the other")
-    token = token_file.read_text().strip() if token_file else os.environ.get("FRAUDLAB_TOKEN") or None
-    pair = (certfile, keyfile) if certfile and keyfile else None
-    Server.check(host, token, pair)
+    token, pair = guarded(host, token_file, certfile, keyfile)
     workspace = workspace_of()
     chosen = deployed(workspace, model, dataset=dataset)
     with Console(stderr=True).status("") as status:
         live, _ = open_live(
             workspace, chosen, fresh=fresh, **({"ahead": None} if replay else {}), say=lambda text: status.update(text)
         )
+    gc.freeze()  # what was learnt stays: the collector need not walk over it while payments wait
     try:
         service = Service(live, lang=lang, **({"clock": None} if replay else {}))
-        server = Server(service, host=host, port=port, token=token, certificate=pair, largest=largest)
+        pages = live_pages(workspace, live, service.figures, lang) if dashboard else None
+        server = Server(service, pages=pages, host=host, port=port, token=token, certificate=pair, largest=largest)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
         address = f"{'https' if pair else 'http'}://{host}:{server.server_address[1]}"
         typer.echo(f"{chosen.said} answers at {address}/score (Ctrl+C ends it)")
+        if dashboard:
+            typer.echo(f"Live page: {address}/  Prometheus: {address}/metrics")
         server.serve_forever(poll_interval=0.2)
         with service.lock:
             live.snapshot()

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fraudlab.commands.dashboard import CertOption, DashboardOption, KeyOption, TokenOption, guarded, live_pages
 from fraudlab.commands.shared import JsonOption, print_json, workspace_of
 
 
@@ -27,25 +28,38 @@ def stream(
     sync: Annotated[
         bool, typer.Option("--sync/--no-sync", help="Each group is on the disk before it is answered.")
     ] = True,
-    lang: Annotated[str, typer.Option(help="Of the reasons: en or zh.")] = "en",
+    dashboard: DashboardOption = False,
+    dashboard_host: Annotated[
+        str, typer.Option(help="Address of the page; beyond this machine it needs token and TLS.")
+    ] = "127.0.0.1",
+    dashboard_port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8081,
+    token_file: TokenOption = None,
+    certfile: CertOption = None,
+    keyfile: KeyOption = None,
+    lang: Annotated[str, typer.Option(help="Of the reasons and the page: en or zh.")] = "en",
     as_json: JsonOption = False,
 ) -> None:
     """Score transactions as they come in, JSON lines as the source names them; alerts go out as JSON lines.
 
     A line is a transaction, or {"label": {"transaction_id": ..., "is_fraud": true, "label_time": "..."}}. The state is
-    kept, sealed: a monitor that was killed goes on where it was. SIGTERM ends it cleanly.
+    kept, sealed: a monitor that was killed goes on where it was. SIGTERM ends it cleanly. With --dashboard, a page at
+    http://127.0.0.1:8081 shows what is done, and /metrics tells Prometheus.
 
     Example: fraudlab monitor --file payments.jsonl --follow --model demo@champion --out alerts.jsonl
     """
     if context.invoked_subcommand is not None:
         return
+    import gc
     import signal
     import threading
+    import time
+    from contextlib import ExitStack
 
     from rich.console import Console
 
     from fraudlab.schema import InputError
     from fraudlab.scoring import stream as streaming
+    from fraudlab.scoring.figures import Figures
     from fraudlab.scoring.live import open_live
     from fraudlab.scoring.scorer import deployed
 
@@ -53,6 +67,7 @@ def stream(
         raise InputError("--follow: waits for more lines of a file; name it with --file")
     if kafka and source is not None:
         raise InputError("--kafka: takes the place of --file; give one of them")
+    token, pair = guarded(dashboard_host, token_file, certfile, keyfile) if dashboard else (None, None)
     workspace = workspace_of()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +78,7 @@ def stream(
         live, replayed = open_live(
             workspace, chosen, fresh=fresh, **({"ahead": None} if replay else {}), say=lambda text: status.update(text)
         )
+    gc.freeze()  # what was learnt stays: the collector need not walk over it while payments wait
     try:
         if kafka:
             from fraudlab.scoring.kafka import Topic
@@ -73,15 +89,25 @@ def stream(
         else:
             reader = streaming.Piped(sys.stdin.buffer)
         alerts = streaming.Alerts(out or sys.stdout, every=every, lang=lang, model=f"{chosen.name}/{chosen.version}")
-        found = streaming.monitor(
-            live,
-            reader,
-            alerts,
-            replayed=replayed,
-            stop=stop,
-            sync=sync,
-            said=lambda text: note.print(text, markup=False),
-        )
+        figures = Figures(time.time())
+        with ExitStack() as page:
+            if dashboard:
+                from fraudlab.dashboard import served
+
+                pages = live_pages(workspace, live, figures, lang)
+                place = {"host": dashboard_host, "port": dashboard_port, "token": token, "certificate": pair}
+                address = page.enter_context(served(pages, **place))
+                note.print(f"Live page: {address}  Prometheus: {address}metrics", markup=False)
+            found = streaming.monitor(
+                live,
+                reader,
+                alerts,
+                replayed=replayed,
+                stop=stop,
+                sync=sync,
+                said=lambda text: note.print(text, markup=False),
+                figures=figures,
+            )
         alerts.close()
     finally:
         if live.journal is not None:

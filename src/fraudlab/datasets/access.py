@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fraudlab.config import Workspace
-from fraudlab.datasets.companions import CASES, OUTCOMES, Companion, companion_rows
+from fraudlab.datasets.companions import CASES, OUTCOMES, PATTERNS, VERDICTS, Companion, companion_rows
 from fraudlab.datasets.corrections import told
 from fraudlab.datasets.customers import customer_code
 from fraudlab.datasets.erasure import CUSTOMER
@@ -58,8 +58,9 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
     (purpose, meaning, basis, retention_days, kept_since: earlier rows are no longer used for it), columns (name,
     source, meaning, treatment, purposes), transactions (a dict each, missing values None, times in UTC), identity
     {source's column: [values]}, corrections (at, column, transaction, since, until, value, source, applied), cases
-    (payments that a model put before an investigator, and why), outcomes (what was found of payments), events (of the
-    ledger), audit (entries that name the pseudonym), models (name, version), notes (what is not in it).
+    (payments that a model put before an investigator, and why), outcomes (what was found of payments), patterns
+    (payments that were among unusual ones that share something), verdicts (what was decided on these patterns), events
+    (of the ledger), audit (entries that name the pseudonym), models (name, version), notes (what is not in it).
 
     Raises
     ------
@@ -96,6 +97,8 @@ def access(dataset: str, customer: str, *, workspace: Workspace | None = None) -
         "corrections": _corrections(vault, manifest, code),
         "cases": _cases(vault, dataset, code),
         "outcomes": _beside(vault, dataset, OUTCOMES, code, without=("event_time",)),
+        "patterns": _beside(vault, dataset, PATTERNS, code),
+        "verdicts": _beside(vault, dataset, VERDICTS, code, without=("event_time",)),
         "events": _records(events.drop(columns="customer")),
         "audit": _records(named[["number", "time", "action", "facts"]]),
         "models": [
@@ -176,6 +179,22 @@ def access_page(held: Mapping[str, Any]) -> str:
                     each["alert_id"],
                 ]
                 for each in held["outcomes"]
+            ),
+        ),
+        "<h2>Your payments among unusual ones that had something in common</h2>",
+        _table(
+            ["Pattern", "Payment", "When"],
+            ([each["pattern"], each["transaction_id"], _readable(each["event_time"])] for each in held["patterns"]),
+        ),
+        "<h2>What was decided on them</h2>",
+        _table(
+            ["Pattern", "Payment", "Decided", "Why", "By", "When"],
+            (
+                [
+                    *(each[name] for name in ("pattern", "transaction_id", "decision", "because", "by")),
+                    _readable(each["decided_at"]),
+                ]
+                for each in held["verdicts"]
             ),
         ),
         "<h2>What each piece means</h2>",

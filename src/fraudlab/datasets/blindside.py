@@ -69,7 +69,7 @@ def label_sources(
         rows = len(source)
         ids = source["transaction_id"].astype("str")
         said = outcomes[outcomes["outcome"] != "unsure"]
-        rank = said.assign(rank=said["source"].map({"random": 0, "review": 1, "chargeback": 2}))
+        rank = said.assign(rank=said["source"].map({"random": 0, "review": 1, "pattern": 2, "chargeback": 3}))
         how = rank.sort_values("rank", kind="stable").drop_duplicates("transaction_id").set_index("transaction_id")
         origin = ids.map(how["source"])
         origin = origin.mask(origin.isna() & known.fillna(False).astype(bool), "source: fraud")

@@ -81,6 +81,40 @@ OUTCOMES = Companion(
         "chance": ("number", "the chance with which the case was drawn; missing where it was not drawn by chance"),
     },
 )
+PATTERNS = Companion(
+    "patterns",
+    "unusual payments that share more than chance explains, found without labels",
+    ("pattern", "transaction_id"),
+    {
+        "transaction_id": ("id", "the payment"),
+        "event_time": ("time", "when the payment was attempted"),
+        "customer_id": ("id", "whose payment"),
+        "pattern": ("id", "the pattern: a keyed code"),
+        "as_of": ("time", "what was known when it was found"),
+        "model": ("text", "the registered model whose detector found it unusual"),
+        "version": ("text", "the version of the model"),
+        "unusual": ("number", "share of the payments before that scored as high"),
+        "alerted": ("number", "1 where the model alerted it, else 0"),
+        "facts": ("text", "what the payments of the pattern share, and how surprising it is; no value of it"),
+    },
+    purposes=(INVESTIGATION,),
+)
+VERDICTS = Companion(
+    "verdicts",
+    "what analysts decided on patterns",
+    ("pattern", "transaction_id", "decided_at"),
+    {
+        "transaction_id": ("id", "a payment of the pattern when it was decided on"),
+        "event_time": ("time", "when the payment was attempted"),
+        "customer_id": ("id", "whose payment"),
+        "pattern": ("id", "the pattern: a keyed code"),
+        "decision": ("text", "rule, fraud, rule and fraud, or dismissed"),
+        "because": ("text", "why"),
+        "by": ("text", "the role of who decided"),
+        "decided_at": ("time", "when"),
+    },
+    purposes=(INVESTIGATION,),
+)
 
 
 def is_companion(name: str) -> bool:
@@ -198,7 +232,9 @@ def _described(companion: Companion, about: Mapping[str, Any]) -> list[dict[str,
             "name": name,
             "source": "",
             "type": kind,
-            "treatment": "pseudonymise" if name == "alert_id" else known.get(name, {}).get("treatment", "keep"),
+            "treatment": "pseudonymise"
+            if name in ("alert_id", "pattern")
+            else known.get(name, {}).get("treatment", "keep"),
             "how": known.get(name, {}).get("how"),
             "identity": False,
             "purposes": [INVESTIGATION],

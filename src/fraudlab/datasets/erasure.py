@@ -9,6 +9,7 @@ import pandas as pd
 
 from fraudlab.config import Workspace
 from fraudlab.datasets.digest import content_digest, pseudonymised
+from fraudlab.datasets.indicators import forget_unheld
 from fraudlab.privacy.auditlog import AuditLog
 from fraudlab.privacy.consent import EVERY_PURPOSE, Ledger
 from fraudlab.privacy.identities import IdentityStore
@@ -75,6 +76,8 @@ def remove(vault: Vault, codes: Collection[str], *, scrub: bool = False) -> dict
             continue
         if rows:
             removed[dataset] = rows
+    if removed:
+        forget_unheld(vault)
     if failed:
         raise FraudlabError(
             "erasure: the ledger holds it, so no load returns these customers, but their rows could not be removed "

@@ -20,12 +20,14 @@ from fraudlab.datasets.contracts import MADE, Contract, load_contract
 from fraudlab.datasets.corrections import overlay, replay_corrections
 from fraudlab.datasets.digest import content_digest
 from fraudlab.datasets.erasure import erased_customers, replay_erasures
+from fraudlab.datasets.indicators import different, note_matches
 from fraudlab.datasets.readers import read_source, source_digest
 from fraudlab.datasets.treat import PSEUDONYM_KEY, checked, refuse_hidden_identifiers, treated
 from fraudlab.privacy import consent, identities, masking, treatments
 from fraudlab.privacy.auditlog import AuditLog
 from fraudlab.privacy.keys import KeyUnavailableError, open_keys
 from fraudlab.privacy.scan import SHORTEST
+from fraudlab.privacy.sharing import Sharing
 from fraudlab.privacy.vault import SEAL_KEY, DamagedError, Kind, Vault
 from fraudlab.schema import InputError, did_you_mean, utc
 
@@ -117,6 +119,7 @@ def ingest(
     kept = ~features["customer_id"].isin(erased_customers(workspace))
     if not kept.any():
         raise InputError(f"{dataset.name}: every customer in it has been erased; bring in other data")
+    values = different(raw[kept], features[kept]) if Sharing.beside(vault).names() else {}
     identity, features = identity[kept], features[kept].reset_index(drop=True)
     facts = {
         "dataset": dataset.name,
@@ -137,6 +140,7 @@ def ingest(
     }
     seal = store.sealer(dataset.name, identity["customer_id"], anew=force) if contract.identities else None
     manifest = vault.write(dataset.name, _by_month(features, identity, seal), facts)
+    note_matches(vault, dataset.name, values)
     # Someone may have been erased, or corrected, while this went on.
     if _brought_up_to_date(workspace, vault, dataset.name):
         manifest = vault.manifest(dataset.name)

@@ -221,6 +221,67 @@ def _take_in(
         found, unknown = _of_payments(vault, manifest, decided, skip_unknown=skip_unknown)
     # A case that was drawn by chance knows it, whatever the sheet's bearer believes.
     found = found.assign(source=np.where(found["chance"].notna(), "random", source))
+    about = {"kind": kind, "rows": len(sheet), "undecided": len(rows) - len(stated), "unknown": unknown}
+    return _keep(vault, dataset, found, about, source=source, digest=digest, now=now, workspace=workspace)
+
+
+def record_pattern(
+    dataset: str,
+    payments: pd.DataFrame,
+    outcome: str,
+    *,
+    decided_at: pd.Timestamp,
+    by: str,
+    now: pd.Timestamp,
+    workspace: Workspace,
+) -> dict[str, Any]:
+    """Bring the outcome of a pattern's payments in, as one of source "pattern".
+
+    Parameters
+    ----------
+    payments : transaction_id (as the vault holds it), event_time, customer_id, pattern (its code), a row each.
+    outcome, by : as of `import_outcomes`.
+    decided_at : the moment of the decision, UTC.
+    now : the moment of the import, UTC.
+
+    Returns
+    -------
+    dict, as of `import_outcomes`, of kind "pattern".
+
+    Raises
+    ------
+    InputError : as `import_outcomes`.
+    """
+    vault = Vault(workspace.vault, open_keys(workspace))
+    manifest = vault.manifest(dataset)
+    _demand_labels(manifest)
+    rows = payments[["transaction_id", "event_time", "customer_id"]].assign(
+        outcome=outcome,
+        decided_at=decided_at.isoformat(),
+        alert_id=payments["pattern"],
+        source="pattern",
+        chance=np.nan,
+    )
+    rows = rows.set_axis(pd.RangeIndex(1, len(rows) + 1, name="line"))
+    clock = now if manifest.get("known_at") is not None else None
+    found = _decided(rows, by=by, zone=known_zone("UTC"), clock=clock)
+    about = {"kind": "pattern", "rows": len(rows), "undecided": 0, "unknown": 0}
+    found = found.assign(line=found.index)
+    return _keep(vault, dataset, found, about, source="pattern", digest=None, now=now, workspace=workspace)
+
+
+def _keep(
+    vault: Vault,
+    dataset: str,
+    found: pd.DataFrame,
+    about: dict[str, Any],
+    *,
+    source: str,
+    digest: str | None,
+    now: pd.Timestamp,
+    workspace: Workspace,
+) -> dict[str, Any]:
+    """Add the outcomes that are new to those held and enter it in the audit log, or refuse all of them."""
     _check_moments(found)
     held = outcomes_of(vault, dataset)
     _check_contradictions(found, held)
@@ -230,10 +291,7 @@ def _take_in(
     added = append(vault, dataset, OUTCOMES, found, came=came, now=now) if len(found) else 0
     counts = {word: int((new["outcome"] == word).sum()) for word in WORDS}
     told = {
-        "kind": kind,
-        "rows": len(sheet),
-        "undecided": len(rows) - len(stated),
-        "unknown": unknown,
+        **about,
         "outcomes": len(found),
         "new": added,
         "already": len(found) - added,
@@ -259,7 +317,7 @@ def _kind(sheet: pd.DataFrame, source: str | None) -> tuple[str, dict[str, str]]
     back = {} if cases else {new: old for old, new in renamed.items()}
     if lacking := [back.get(name, name) for name in ("outcome", "decided_at") if name not in there]:
         raise InputError(f"file: column '{lacking[0]}' is missing; {did_you_mean(lacking[0], sheet.columns)}")
-    known = [name for name in SOURCES if name != "chargeback"] if cases else ["chargeback"]
+    known = [name for name in SOURCES if name in ("review", "random")] if cases else ["chargeback"]
     if source is not None and source not in known:
         raise InputError(
             f"source: outcomes of {'cases' if cases else 'chargebacks'} are {' or '.join(known)}; "
@@ -322,7 +380,7 @@ def _of_cases(
     said = rows.assign(alert_id=codes)[~unknown]
     whole = said[["alert_id", "outcome", "decided_at", "by"]].assign(line=said.index)
     if "only" in said:
-        whole = whole.assign(only=[_numbers(cell) for cell in said["only"]])
+        whole = whole.assign(only=[numbers_of(cell) for cell in said["only"]])
         wrong = whole["only"].map(lambda numbers: numbers is None)
         _refuse_lines(
             rows,
@@ -425,10 +483,29 @@ def _fresh(found: pd.DataFrame, held: pd.DataFrame | None) -> pd.DataFrame:
     return found[~pd.MultiIndex.from_frame(found[key]).isin(pd.MultiIndex.from_frame(held[key]))]
 
 
-def _numbers(cell: Any) -> list[int] | None:
+def numbers_of(cell: Any) -> list[int] | None:
     """Return the numbers of a cell such as "1 3", none where it is empty, None where it holds anything else."""
     words = re.split(r"[\s,;]+", str(cell).strip()) if str(cell).strip() else []
     return [int(word) for word in words] if all(re.fullmatch(r"[1-9]\d{0,3}", word) for word in words) else None
+
+
+def demand_role(by: str) -> str:
+    """Return a role as it is kept, "not stated" where there is none, or refuse what may be a person.
+
+    Raises
+    ------
+    InputError : it is longer than 30 letters, digits, blanks and hyphens, or looks like an identifier.
+
+    >>> demand_role(" Desk-2"), demand_role("")
+    ('desk-2', 'not stated')
+    """
+    role = (by.strip() or NO_ROLE).lower()
+    if not _ROLE.fullmatch(role) or find_identifiers(role):
+        raise InputError(
+            "by: must be a role in at most 30 letters, digits, blanks and hyphens, such as desk-2, and no person's "
+            f"name or number; found {len(role):,} characters that do not fit; correct it"
+        )
+    return role
 
 
 def _refuse_lines(rows: pd.DataFrame, wrong: pd.Series, rule: str, advice: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab.config import Workspace
+from fraudlab.datasets import indicators
 from fraudlab.datasets.retention import oldest_kept
 from fraudlab.datasets.reviewed import LABELS, data_digest, outcomes_of, with_outcomes
 from fraudlab.privacy import consent
@@ -39,7 +40,8 @@ def load_transactions(
     purpose : one of the contract's purposes; decides the columns.
     as_of : a moment with a time zone; rows before it, labels known by then. None: what was known when the file was
         ingested last (the manifest's `known_at`); everything held where the data are simulated.
-    columns : fewer columns than the purpose allows; asking for others is refused.
+    columns : fewer columns than the purpose allows; asking for others is refused. `indicator_merchant` and the like
+        (docs/sharing.md) may always be asked for, and come by themselves where sharing has begun.
     consent_as_of : None heeds every withdrawal, objection, restriction and erasure of the ledger, whatever `as_of` is:
         a right that is in force today holds for what was known last year too. A moment with a time zone heeds what the
         ledger held then, to show in an audit what an earlier load saw; what it returns beyond today's consents must
@@ -65,13 +67,15 @@ def load_transactions(
     vault = _vault(workspace)
     manifest = vault.manifest(dataset)
     allowed = allowed_columns(manifest, purpose)
-    wanted = allowed if columns is None else columns
-    refuse(_denied(manifest, purpose, allowed, wanted))
+    wanted = [*allowed, *indicators.offered(vault, manifest, allowed)] if columns is None else columns
+    shared = [name for name in wanted if name in indicators.COLUMNS]
+    wanted = [name for name in wanted if name not in indicators.COLUMNS]
+    refuse(_denied(manifest, purpose, allowed, wanted) + indicators.refuse_unseen(shared, allowed, purpose))
     moment = _known_at(manifest, as_of)
     heeded = None if consent_as_of is None else utc(consent_as_of, "consent_as_of")
     labels = set(LABELS)
     dated = labels if moment is not None and labels & set(wanted) else set()
-    read = {*wanted, *dated, "event_time", "customer_id"} & set(allowed)
+    read = {*wanted, *dated, "event_time", "customer_id", *map(indicators.base_of, shared)} & set(allowed)
     found = outcomes_of(vault, dataset) if labels & set(wanted) and "is_fraud" in allowed else None
     if found is not None:  # by the payment's number and the label's time, whether or not the purpose sees them
         read |= {"transaction_id", *labels}
@@ -87,7 +91,8 @@ def load_transactions(
     # Asked after the reading, which takes longer: what was recorded meanwhile counts.
     stands = consent.Ledger(workspace.ledger).standing(purpose, heeded)
     frame, left_out = _heeding(frame, stands, manifest["purposes"][purpose]["basis"])
-    frame = frame[[name for name in allowed if name in wanted]]
+    frame = indicators.with_indicators(frame, shared, vault, dataset, purpose)
+    frame = frame[[name for name in (*allowed, *shared) if name in wanted or name in shared]]
     frame.attrs |= {"left_out": left_out, "past_retention": past}
     facts = {"dataset": dataset, "purpose": purpose, "rows": len(frame), "columns": frame.shape[1]}
     _log_load(workspace, facts, as_of=moment, consent_as_of=heeded)

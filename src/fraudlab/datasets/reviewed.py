@@ -22,6 +22,7 @@ import pandas as pd
 
 from fraudlab.config import digest_of
 from fraudlab.datasets.companions import OUTCOMES, companion_manifest, companion_rows
+from fraudlab.privacy.sharing import Sharing
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import TIME_DTYPE
 
@@ -32,10 +33,11 @@ SOURCES = {
     "review": "a case that the model put into the queue",
     "random": "a payment drawn by chance, so that what the model does not see is seen too",
     "chargeback": "what the cardholder or the bank reported later",
+    "pattern": "a payment of a pattern that an analyst confirmed; found unusual, whether or not the model alerted it",
 }
 """How a payment came to be looked at; reviewed cases are chosen by the model and are no fair sample."""
 
-_RANK = {"source": 0, "random": 1, "review": 1, "chargeback": 2}
+_RANK = {"source": 0, "random": 1, "review": 1, "pattern": 1, "chargeback": 2}
 LABELS = ("is_fraud", "label_time")
 
 
@@ -114,10 +116,14 @@ def outcomes_of(vault: Vault, dataset: str) -> pd.DataFrame | None:
 
 
 def data_digest(vault: Vault, dataset: str) -> str:
-    """Return the sha-256 of what a data set says, its outcomes among it; that of its tables where there are none."""
-    tables = vault.manifest(dataset)["digest"]
+    """Return the sha-256 of what a data set says: its tables, outcomes of its payments, indicators that came in."""
+    said = [vault.manifest(dataset)["digest"]]
     outcomes = companion_manifest(vault, dataset, OUTCOMES)
-    return tables if not (outcomes and outcomes["rows"]) else digest_of([tables, outcomes["digest"]])
+    if outcomes and outcomes["rows"]:
+        said.append(outcomes["digest"])
+    if sets := Sharing.beside(vault).names():
+        said.append(digest_of(sets))
+    return said[0] if len(said) == 1 else digest_of(said)
 
 
 def label_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

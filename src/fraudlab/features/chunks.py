@@ -8,18 +8,18 @@ still reach goes back into the log.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fraudlab.features import engine
-from fraudlab.features.kernels import jit, links, program
+from fraudlab.features.kernels import jit, links, program, windows
 from fraudlab.features.kernels.labels import NEVER
-from fraudlab.features.log import Log
+from fraudlab.features.log import Log, steps
 from fraudlab.features.online import LABELS, OnlineState
 from fraudlab.schema import TIME_DTYPE, InputError, require_columns
 
@@ -78,21 +78,20 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
     number = np.empty(len(frame), np.int64)
     number[order] = np.arange(state.count, state.count + len(frame))
     most = max((log.plan.carries for log in state.logs), default=0)
-    # One row more than there are payments: what the kernels write for rows of the past goes there.
-    out = np.empty((len(frame) + 1, len(columns) + most))
+    out = np.empty((len(frame), len(columns) + most))
     for spec, column in state.current:
-        out[:-1, column] = engine.CURRENT[spec.statistic](source, spec)
+        out[:, column] = engine.CURRENT[spec.statistic](source, spec)
     for name in state._coded:
         _take_codes(state, source, name)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= engine.MANY_ROWS else 1) as pool:
-        entities = [_run(state, log, source, order, number, last[0], out, pool) for log in state.logs]
+        entities = [_run(state, log, source, order, number, out, pool) for log in state.logs]
     nodes = [_link(state, names, graph, source, order, out) for names, graph in state.graphs.items()]
     if state.remembers:
         mine = [found for log, found in zip(state.logs, entities) if log.known >= 0]
         _trace(state, source, order, last[0], mine, nodes)
     state.count += len(frame)
     state.last = last
-    found = out[:-1, : len(columns)].astype(state.features.dtype)
+    found = out[:, : len(columns)].astype(state.features.dtype)
     return pd.DataFrame(found, index=payments.index, columns=columns, copy=False)
 
 
@@ -101,7 +100,7 @@ def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
     known = state.codes.setdefault(name, {})
     code, values = source.codes(name)
     values = list(values) if isinstance(values, range) else values.tolist()
-    place = np.fromiter(map(known.get, values, repeat(-1)), np.int64, len(values))
+    place = np.fromiter(map(known.get, values, itertools.repeat(-1)), np.int64, len(values))
     fresh = np.flatnonzero(place < 0)
     place[fresh] = np.arange(len(known), len(known) + len(fresh))
     known.update(zip([values[k] for k in fresh.tolist()], place[fresh].tolist()))
@@ -117,64 +116,43 @@ def _run(
     source: engine.Source,
     order: Array,
     number: Array,
-    now: int,
     out: Array,
     pool: ThreadPoolExecutor,
 ) -> Array:
-    """Write one log's columns and take its new rows in; return each payment's entity in the total order, -1 without."""
-    code = engine.entity_codes(source, log.by)[0]
-    there = code >= 0
-    out[np.ix_(order[~there], log.columns)] = np.nan
-    entity = np.full(code.size, -1)
-    if not there.any():
-        return entity
-    # Entities met here, by their first payment in the total order, and their numbers in the log.
-    met, first, local = np.unique(code[there], return_index=True, return_inverse=True)
-    rows = order[np.flatnonzero(there)[first]]
-    if len(log.by) == 1:
-        keys: list[Any] = met.tolist()
-    else:
-        keys = list(zip(*(source.codes(name)[0][rows].tolist() for name in log.by)))
-    mine = np.fromiter(map(log.entities.get, keys, repeat(-1)), np.int64, len(keys))
-    compact = np.full(code.size, -1, np.int32)
-    compact[there] = local
-    new = engine.group(source, compact, len(met), None, log.plan, pool, engine.Room())
-    old = np.where(mine >= 0, log.length[mine] if log.length.size else 0, 0)
-    many = np.diff(new.ends)
-    ends = np.concatenate(([0], np.cumsum(old + many)))
-    from_log = np.repeat(np.where(mine >= 0, log.offset[mine] if log.offset.size else 0, 0), old) + _steps(old)
-    to_old = np.repeat(ends[:-1], old) + _steps(old)
-    to_new = np.repeat(ends[:-1] + old, many) + _steps(many)
-    packed = np.empty((int(ends[-1]), len(log.plan.words)), np.int64)
-    packed[to_old], packed[to_new] = log.pool[from_log], new.packed
-    target = np.full(len(packed), len(out) - 1, np.int32)
-    target[to_new] = new.rows
-    count = np.empty(len(packed), np.int64)
-    count[to_old], count[to_new] = log.number[from_log], number[new.rows]
-    grouped = engine.Groups(ends, target, packed)
-    capacity = max(engine.CHUNK, int(np.diff(ends).max()))
+    """Write one log's columns and take its new rows in; return each payment's entity in the total order, -1 without.
+
+    The new rows are put behind those that the log remembers, and the kernels go on from there, where they lie.
+    """
+    keys = np.column_stack([source.codes(name)[0][order] for name in log.by])
+    entity = log.numbers(keys.astype(np.int64)).astype(np.int32)
+    out[np.ix_(order[entity < 0], log.columns)] = np.nan
+    shares = engine.shared(entity.size, pool)
+    free = np.zeros((len(shares), len(log.entities)), np.int64)
+    list(pool.map(windows.group_sizes, np.split(entity, [share[0] for share in shares[1:]]), free))
+    many = free.sum(axis=0)
+    some = np.flatnonzero(many)
+    many = many[some]
+    log.make_room(some, many, int(source.time[order[0]]))
+    first, held = log.offset[some], log.length[some]
+    free[:, some] = first + held + np.cumsum(free[:, some], axis=0) - free[:, some]
+    rows = np.empty(len(log.pool), np.int32)
+    engine.place(source, entity, None, log.plan, pool, shares, free, log.pool, rows)
+    log.length[some] += many
+    grouped = engine.Groups(first, first + held + many, held, rows, log.pool)
+    capacity = int((held + many).max(initial=1))
     codes = max((len(state.codes[key[1]]) for key in log.plan.words if key[0] == "code"), default=0)
 
     def work(part: tuple[int, int]) -> None:
         engine.run(log.plan, grouped, part, capacity, np.zeros(codes, np.int64), log.columns, out)
 
-    list(pool.map(work, engine._cut(ends, 2 * pool._max_workers)))
+    list(pool.map(work, engine.cut(np.concatenate(([0], np.cumsum(held + many))), 2 * pool._max_workers)))
+    here = np.repeat(first + held, many) + steps(many)
+    log.number[here] = number[rows[here]]
     if log.carries:
-        summed = out[new.rows, len(state.columns) : len(state.columns) + len(log.carries)]
-        packed.view(np.float64)[np.ix_(to_new, log.carries)] = summed
-    mine = log.extend(keys, mine, ends, packed, count, now)
-    entity[there] = mine[local]
+        log.reals[np.ix_(here, log.carries)] = out[
+            rows[here], len(state.columns) : len(state.columns) + len(log.carries)
+        ]
     return entity
-
-
-def _steps(many: Array) -> Array:
-    """Return 0, 1, ... many[0] - 1, 0, 1, ... many[1] - 1, ...
-
-    >>> _steps(np.array([2, 0, 3])).tolist()
-    [0, 1, 0, 1, 2]
-    """
-    ends = np.cumsum(many)
-    return np.arange(int(ends[-1]) if ends.size else 0) - np.repeat(ends - many, many)
 
 
 def _link(
@@ -250,9 +228,8 @@ def _trace(
     ids = source.frame["transaction_id"].iloc[order].tolist()
     state.recent.update(zip(ids, range(state.count, state.count + len(ids))))
     over = now - state.horizon
-    for name in list(state.recent):
-        if held[state.recent[name] - state.first, 0] > over:
-            break
+    past = itertools.takewhile(lambda each: held[each[1] - state.first, 0] <= over, state.recent.items())
+    for name, _ in list(past):
         del state.recent[name]
     first = state.recent[next(iter(state.recent))] if state.recent else state.count + len(ids)
     state.traces, state.first = held[first - state.first :], first

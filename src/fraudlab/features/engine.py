@@ -30,6 +30,7 @@ LEAST_ROOM = 4 << 20  # bytes of words that are no matter, however small the res
 LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
+NO_HELD = np.empty(0, np.int64)
 NO_ROWS = {"float64": np.empty((0, 0)), "float32": np.empty((0, 0), np.float32)}
 
 Array = np.ndarray
@@ -365,14 +366,17 @@ def _compute_rows(source: Source, members: list[tuple[Any, Array]], out: Array, 
 
 
 class Groups(NamedTuple):
-    """The rows of some entities, one entity after the other, each in the total order.
+    """The rows of some entities, those of each one after the other in the total order.
 
     Attributes
     ----------
-    ends : where each entity's rows end, from 0 on. rows : the frame's row of each. packed : (rows, words) of a plan.
+    first, last : where each entity's rows begin and end. held : how many of them were known before; empty where none
+    was and the entities follow each other. rows : the frame's row of each. packed : (rows, words) of a plan.
     """
 
-    ends: Array
+    first: Array
+    last: Array
+    held: Array
     rows: Array
     packed: Array
 
@@ -409,14 +413,34 @@ def group(
     ----------
     code : the entity of each row, in the total order. places : of these rows, where in the total order; None: all rows.
     """
-    words = [source.word(key, todo.bits) for key in todo.words]
-    shares = [share for share in np.array_split(np.arange(0, code.size, STEP), pool._max_workers) if share.size]
-    starts = [int(share[0]) for share in shares]
-    free = np.zeros((len(starts), groups), np.int64)
-    list(pool.map(windows.group_sizes, np.split(code, starts[1:]), free))
+    shares = shared(code.size, pool)
+    free = np.zeros((len(shares), groups), np.int64)
+    list(pool.map(windows.group_sizes, np.split(code, [share[0] for share in shares[1:]]), free))
     ends = np.concatenate(([0], np.cumsum(free.sum(axis=0))))
     free[:] = ends[:-1] + np.cumsum(free, axis=0) - free
-    rows, packed = room.take(int(ends[-1]), len(words))
+    rows, packed = room.take(int(ends[-1]), len(todo.words))
+    place(source, code, places, todo, pool, shares, free, packed, rows)
+    return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
+
+
+def shared(rows: int, pool: ThreadPoolExecutor) -> list[Array]:
+    """Return for each thread where the steps begin that make its share of the rows."""
+    return [share for share in np.array_split(np.arange(0, rows, STEP), pool._max_workers) if share.size]
+
+
+def place(
+    source: Source,
+    code: Array,
+    places: Array | None,
+    todo: Plan,
+    pool: ThreadPoolExecutor,
+    shares: list[Array],
+    free: Array,
+    packed: Array,
+    rows: Array,
+) -> None:
+    """Write the words of some rows to where their groups go on, see `group`; `free` says where, for each share."""
+    words = [source.word(key, todo.bits) for key in todo.words]
 
     def work(share: Array, free: Array) -> None:
         some = np.empty((len(words), STEP), np.int64)
@@ -432,7 +456,6 @@ def group(
             windows.place_rows(some, code[start:end], mine.astype(np.int32, copy=False), free, to, packed, rows)
 
     list(pool.map(work, shares, free))
-    return Groups(ends, rows, packed)
 
 
 def _compute_entity(
@@ -458,7 +481,7 @@ def _compute_entity(
     capacity = max(CHUNK, int(sizes.max(initial=0)))
     codes = max((len(source.codes(key[1])[1]) for key in todo.words if key[0] == "code"), default=0)
     most = max(out.nbytes // 4, LEAST_ROOM) // (8 * len(todo.words))
-    batches = _cut(before, -(-int(before[-1]) // most))
+    batches = cut(before, -(-int(before[-1]) // most))
     for first, end in batches:
         places = None if len(batches) == 1 else np.flatnonzero((code >= first) & (code < end))
         mine = code if places is None else code[places] - np.int32(first)
@@ -467,10 +490,10 @@ def _compute_entity(
         def work(part: tuple[int, int], grouped: Groups = grouped) -> None:
             run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
 
-        list(pool.map(work, _cut(grouped.ends, 2 * pool._max_workers)))
+        list(pool.map(work, cut(np.concatenate(([0], grouped.last)), 2 * pool._max_workers)))
 
 
-def _cut(ends: Array, pieces: int) -> list[tuple[int, int]]:
+def cut(ends: Array, pieces: int) -> list[tuple[int, int]]:
     """Cut groups into about so many pieces of about as many rows, each given by its first group and its end."""
     cuts = np.searchsorted(ends, np.linspace(0, ends[-1], pieces + 1)[1:-1].astype(np.int64)).tolist()
     groups = ends.size - 1
@@ -485,8 +508,8 @@ def run(
     pair = (other, out) if out.dtype == np.float32 else (out, other)
     scratch = np.empty(todo.scratch(capacity), np.int64)
     program.run(
-        todo.ops, todo.params, grouped.packed, grouped.rows, grouped.ends, *part, capacity, scratch, 0, 0, todo.shape,
-        tables, columns, *pair,
+        todo.ops, todo.params, grouped.packed, grouped.rows, grouped.first, grouped.last, grouped.held, *part, capacity,
+        scratch, 0, todo.shape, tables, columns, *pair,
     )  # fmt: skip
 
 
@@ -504,7 +527,7 @@ class Graph:
     Attributes
     ----------
     parent, seen, members, frauds : per node, see `kernels.links`; the nodes of column k start at `offsets[k]`.
-    where : per row in the total order, one of its nodes or -1. later : rows whose label is known after all of them.
+    where : per row in the total order, one of its nodes or -1.
     """
 
     def __init__(self, source: Source, names: Sequence[str]) -> None:
@@ -531,5 +554,4 @@ class Graph:
         tree = (self.parent, self.seen, self.members, self.frauds, self.where)
         result = (self.members_of_rows, self.frauds_of_rows)
         time = ordered(source.time)
-        done = links.linked(nodes, 0, time, self.known, by_known, fraud, *tree, *result)
-        self.later = by_known[done:]
+        links.linked(nodes, 0, time, self.known, by_known, fraud, *tree, *result)

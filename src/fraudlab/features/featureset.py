@@ -13,7 +13,7 @@ from fraudlab.config import digest_of
 from fraudlab.features.facts import with_facts
 from fraudlab.features.specs import CurrentSpec, Spec, spec_from_dict, spec_to_dict
 from fraudlab.features.words import LANGUAGES, SPOKEN, Words, check_language, with_derived
-from fraudlab.schema import BY_NAME, COLUMNS, InputError
+from fraudlab.schema import BY_NAME, COLUMNS, InputError, require_columns
 
 if TYPE_CHECKING:
     from fraudlab.features.online import OnlineState
@@ -198,11 +198,13 @@ class FeatureSet:
         ...  for k, moment in enumerate(moments)]
         [[0.0], [1.0]]
         """
+        from fraudlab.features.chunks import score_table_then_update
         from fraudlab.features.online import OnlineState
 
         state = OnlineState(self, label_horizon)
         if history is not None:
-            state.learn(history)
+            require_columns(history, self.requires, where=state.where)
+            score_table_then_update(state, history)
         return state
 
     def describe(self, lang: str = "en") -> pd.DataFrame:

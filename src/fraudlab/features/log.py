@@ -9,10 +9,61 @@ from typing import Any
 
 import numpy as np
 
+from fraudlab.features.kernels import table
 from fraudlab.features.plan import BITS, FRAUD, plan
 from fraudlab.features.specs import PLACE, PastSpec, WindowSpec
 
 FIRST_ROWS = 4  # room of a new entity
+
+
+def steps(many: np.ndarray) -> np.ndarray:
+    """Return 0, 1, ... many[0] - 1, 0, 1, ... many[1] - 1, ...
+
+    >>> steps(np.array([2, 0, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    ends = np.cumsum(many)
+    return np.arange(int(ends[-1]) if ends.size else 0) - np.repeat(ends - many, many)
+
+
+class Numbers:
+    """Numbers keys in the order in which they are met; a key is a row of whole numbers, such as codes of columns.
+
+    >>> numbers = Numbers(2)
+    >>> numbers.of(np.array([[4, 7], [7, 4], [4, 7], [-1, 7]]), adding=True).tolist(), len(numbers)
+    ([0, 1, 0, -1], 2)
+    """
+
+    def __init__(self, width: int) -> None:
+        self._keys = np.empty((16, width), np.int64)
+        self._slots = np.full(32, -1, np.int64)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def keys(self) -> np.ndarray:
+        """The keys by their numbers."""
+        return self._keys[: self._size]
+
+    def of(self, wanted: np.ndarray, *, adding: bool) -> np.ndarray:
+        """Return the number of each key, -1 where one holds a negative number.
+
+        A key that is not there gets the next number if `adding`, else -1.
+        """
+        found = np.empty(len(wanted), np.int64)
+        if adding and self._size + len(wanted) > len(self._keys):
+            self._grow(2 * (self._size + len(wanted)))
+        self._size = table.numbered(self._slots, self._keys, self._size, wanted, adding, found)
+        return found
+
+    def _grow(self, room: int) -> None:
+        keys = np.empty((room, self._keys.shape[1]), np.int64)
+        keys[: self._size] = self.keys
+        self._keys = keys
+        self._slots = np.full(1 << (2 * room - 1).bit_length(), -1, np.int64)
+        table.refill(self._slots, self._keys, self._size)
 
 
 class Log:
@@ -36,7 +87,7 @@ class Log:
         self.fraud_word = words.index(("flags", number)) if FRAUD in self.plan.bits else -1
         self.fraud = np.int64(1) << bit
         self.carries = [words.index(("carry", k)) for k in range(self.plan.carries)]
-        self.entities: dict[Any, int] = {}
+        self.entities = Numbers(len(by))
         self.offset, self.length, self.room = (np.zeros(0, np.int64) for _ in range(3))
         self.used = 0
         self._make_pool(1024)
@@ -49,88 +100,57 @@ class Log:
         self.pool, self.number = pool, number
         self.reals = pool.view(np.float64)
 
-    def fill(self, ends: np.ndarray, packed: np.ndarray, number: np.ndarray, now: int) -> None:
-        """Take over grouped history, row by row its words and its payment's number: entity g is number g."""
-        keep = self._reachable(ends, packed, now)
-        kept = np.concatenate(([0], np.cumsum(keep)))
-        self.length = np.diff(kept[ends])
-        self.room = self.length + np.maximum(self.length // 4, FIRST_ROWS)
-        self.offset = np.concatenate(([0], np.cumsum(self.room)[:-1])).astype(np.int64)
-        self.used = int(self.room.sum())
-        self.pool = np.zeros((max(2 * self.used, 1024), packed.shape[1]), np.int64)
-        self.number = np.zeros(len(self.pool), np.int64)
-        self.reals = self.pool.view(np.float64)
-        to = np.repeat(self.offset - kept[ends[:-1]], self.length) + np.arange(self.length.sum())
-        self.pool[to], self.number[to] = packed[keep], number[keep]
+    def make_room(self, some: np.ndarray, more: np.ndarray, now: int) -> None:
+        """Make room for the next rows of some entities, as `place_for` does for one row of one.
 
-    def extend(
-        self, keys: list[Any], mine: np.ndarray, ends: np.ndarray, packed: np.ndarray, number: np.ndarray, now: int
-    ) -> np.ndarray:
-        """Take over what some entities remember after many new rows; return the entities' numbers.
-
-        keys, mine : the entities and their numbers here, -1 for new ones. ends, packed, number : grouped by them, their
-        remembered rows with the new ones behind. now : the time of the last row; what no later window can reach goes.
+        some : numbers of entities, each once. more : how many rows each will get. now : the time of the first of them.
         """
-        fresh = np.flatnonzero(mine < 0)
-        known = len(self.entities)
-        mine = mine.copy()
-        mine[fresh] = np.arange(known, known + len(fresh))
-        self.entities.update(zip([keys[k] for k in fresh.tolist()], range(known, known + len(fresh))))
-        if len(self.entities) > self.offset.size:
-            more = 2 * len(self.entities) - self.offset.size
-            self.offset, self.length, self.room = (
-                np.concatenate((kept, np.zeros(more, np.int64))) for kept in (self.offset, self.length, self.room)
-            )
-        keep = self._reachable(ends, packed, now)
-        kept = np.concatenate(([0], np.cumsum(keep)))
-        length = np.diff(kept[ends])
-        tight = np.flatnonzero(length > self.room[mine])
-        room = length[tight] + np.maximum(length[tight] // 2, FIRST_ROWS)
-        self.length[mine] = 0  # their rows are in `packed`: no need to move them about
-        self.room[mine[tight]] = 0
-        if self.used + room.sum() > len(self.pool):
+        if self.used + int(more.sum()) > len(self.pool) and self.room.sum() < self.used // 2:
             self.close_gaps()
-            if self.used + room.sum() > len(self.pool):
-                self._make_pool(2 * int(self.used + room.sum()))
-            tight = np.flatnonzero(length > self.room[mine])
-            room = length[tight] + np.maximum(length[tight] // 2, FIRST_ROWS)
-            if self.used + room.sum() > len(self.pool):
-                self._make_pool(2 * int(self.used + room.sum()))
-        self.offset[mine[tight]] = self.used + np.cumsum(room) - room
-        self.room[mine[tight]] = room
+        tight = self.length[some] + more > self.room[some]
+        some, more = some[tight], more[tight]
+        here, ends = self.rows_of(some)
+        keep = self._reachable(ends, here, now)
+        kept = np.concatenate(([0], np.cumsum(keep)))
+        self.length[some] = np.diff(kept[ends])
+        rows, number = self.pool[here[keep]], self.number[here[keep]]
+        move = self.length[some] + more > self.room[some]
+        room = self.length[some][move] + more[move]
+        room += np.maximum(room // 2, FIRST_ROWS)
+        if self.used + int(room.sum()) > len(self.pool):
+            self._make_pool(2 * (self.used + int(room.sum())))
+        self.offset[some[move]] = self.used + np.cumsum(room) - room
+        self.room[some[move]] = room
         self.used += int(room.sum())
-        self.length[mine] = length
-        to = np.repeat(self.offset[mine] - kept[ends[:-1]], length) + np.arange(int(length.sum()))
-        self.pool[to], self.number[to] = packed[keep], number[keep]
-        return mine
+        here, _ = self.rows_of(some)
+        self.pool[here], self.number[here] = rows, number
 
-    def _reachable(self, ends: np.ndarray, packed: np.ndarray, now: int) -> np.ndarray:
-        """Return which rows of grouped ones a window after `now` can reach, or must stay for another reason."""
-        time = packed[:, 0]
-        keep = time > now - self.reach
+    def rows_of(self, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the rows of some entities lie in the pool, one entity after the other, and where each ends."""
+        length = self.length[some]
+        return np.repeat(self.offset[some], length) + steps(length), np.concatenate(([0], np.cumsum(length)))
+
+    def _reachable(self, ends: np.ndarray, here: np.ndarray, now: int) -> np.ndarray:
+        """Return which of some entities' rows a window after `now` can reach, or must stay for another reason."""
+        keep = self.pool[here, 0] > now - self.reach
         some = ends[1:] > ends[:-1]
         keep[ends[1:][some] - 1] = True
         if self.keep_first:
             keep[ends[:-1][some]] = True
         if self.place:
-            reals = packed.view(np.float64)[:, self.place]
-            placed = np.where(np.isnan(reals).any(axis=1), -1, np.arange(time.size))
+            placed = np.where(np.isnan(self.reals[here][:, self.place]).any(axis=1), -1, np.arange(here.size))
             last = np.maximum.accumulate(placed)[ends[1:][some] - 1]
             keep[last[last >= ends[:-1][some]]] = True
         return keep
 
-    def entity(self, key: Any) -> int:
-        """Return an entity's number; a new one gets room for some rows."""
-        found = self.entities.get(key, -1)
-        if found < 0:
-            found = self.entities[key] = len(self.entities)
-            if found >= self.offset.size:
-                size = max(1024, 2 * self.offset.size)
-                self.offset, self.length, self.room = (
-                    np.concatenate((kept, np.zeros(size - kept.size, np.int64)))
-                    for kept in (self.offset, self.length, self.room)
-                )
-            self._move(found, FIRST_ROWS)
+    def numbers(self, keys: np.ndarray) -> np.ndarray:
+        """Return the numbers of entities, -1 for none; a new one gets the next number and no room yet."""
+        found = self.entities.of(keys, adding=True)
+        if len(self.entities) > self.offset.size:
+            more = np.zeros(2 * len(self.entities) - self.offset.size, np.int64)
+            self.offset, self.length, self.room = (
+                np.append(kept, more) for kept in (self.offset, self.length, self.room)
+            )
         return found
 
     def place_for(self, entity: int, now: int) -> int:
@@ -138,7 +158,9 @@ class Log:
 
         Rows that no window can reach are dropped when the room is full; when that is not enough, it grows.
         """
-        if self.length[entity] == self.room[entity]:
+        if self.room[entity] == 0:
+            self._move(entity, FIRST_ROWS)
+        elif self.length[entity] == self.room[entity]:
             self._trim(entity, now)
             if self.length[entity] > 3 * self.room[entity] // 4:
                 self._move(entity, 2 * int(self.room[entity]))
@@ -174,18 +196,24 @@ class Log:
 
     def close_gaps(self) -> None:
         """Move the entities' rows together; each keeps a little room."""
-        n = len(self.entities)
-        length = self.length[:n]
-        room = length + np.maximum(length // 4, FIRST_ROWS)
-        offset = np.concatenate(([0], np.cumsum(room)[:-1])).astype(np.int64)
-        start = np.concatenate(([0], np.cumsum(length)[:-1])).astype(np.int64)
-        step = np.arange(int(length.sum())) - np.repeat(start, length)
-        old, new = np.repeat(self.offset[:n], length) + step, np.repeat(offset, length) + step
-        rows, number = self.pool[old], self.number[old]
-        self.used = int(room.sum())
-        if self.used > len(self.pool):
-            self.used, used = 0, self.used
+        rows, number = self.kept()
+        self.fill(self.length[: len(self.entities)], rows, number)
+
+    def kept(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the words and the payments' numbers of what is remembered, one entity after the other."""
+        here, _ = self.rows_of(np.arange(len(self.entities)))
+        return self.pool[here], self.number[here]
+
+    def fill(self, length: np.ndarray, rows: np.ndarray, number: np.ndarray) -> None:
+        """Take over what `kept` returned, and how many rows each entity has."""
+        everyone = np.arange(len(length))
+        self.length[everyone] = length
+        self.room[everyone] = length + np.maximum(length // 4, FIRST_ROWS)
+        ends = np.cumsum(self.room[everyone])
+        self.offset[everyone] = ends - self.room[everyone]
+        self.used, used = 0, int(ends[-1]) if ends.size else 0
+        if used > len(self.pool):
             self._make_pool(2 * used)
-            self.used = used
-        self.pool[new], self.number[new] = rows, number
-        self.offset[:n], self.room[:n] = offset, room
+        self.used = used
+        here, _ = self.rows_of(everyone)
+        self.pool[here], self.number[here] = rows, number

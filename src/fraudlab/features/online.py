@@ -12,7 +12,6 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -25,12 +24,12 @@ from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.log import Log
 from fraudlab.features.plan import BITS, FRAUD
 from fraudlab.features.specs import PLACE, LinkSpec, parse_duration
-from fraudlab.schema import InputError, require_columns
+from fraudlab.schema import InputError
 
 if TYPE_CHECKING:
     from fraudlab.features.featureset import FeatureSet
 
-FORMAT = 1
+FORMAT = 2
 LABELS = ("is_fraud", "label_time")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -144,7 +143,7 @@ class OnlineState:
             log.columns = np.concatenate((log.columns, len(self.columns) + np.arange(log.plan.carries)))
         self._prepare_words()
         self._tables = np.zeros(1024, np.int64)
-        self._ends = np.zeros(2, np.int64)
+        self._first, self._last, self._held = np.zeros((3, 1), np.int64)
         self._scratch = np.empty(0, np.int64)
         self._rows = np.arange(1024, dtype=np.int32)
 
@@ -167,74 +166,6 @@ class OnlineState:
         names += [key[1] for key in places if key[0] == "code"]
         names += [name for graph in self.graphs for name in graph]
         self._coded = list(dict.fromkeys(names))
-
-    # --- history ------------------------------------------------------------------------------------------------------
-
-    def learn(self, history: pd.DataFrame) -> None:
-        """Take over a table of earlier transactions; only a fresh state can."""
-        require_columns(history, self.features.requires, where=self.where)
-        if len(history) == 0:
-            return
-        if self.before is not None:
-            self.before.learn(history)
-            history = self.features.with_derived(history)
-        source = engine.Source(history, self.where)
-        order = np.arange(len(history)) if source.order is None else source.order
-        number = np.empty(len(history), np.int64)
-        number[order] = np.arange(len(history))
-        now = int(source.time[order[-1]])
-        self.count = len(history)
-        self.last = (now, history["transaction_id"].iloc[int(order[-1])])
-        for log in self.logs:
-            for key in log.plan.words:
-                if key[0] == "code":
-                    self._take_codes(source, key[1])
-            for name in log.by:
-                self._take_codes(source, name)
-            with ThreadPoolExecutor(1) as pool:
-                grouped = engine.group(
-                    source, *engine.entity_codes(source, log.by), None, log.plan, pool, engine.Room()
-                )
-            if len(log.by) == 1:
-                log.entities = {k: k for k in range(grouped.ends.size - 1)}
-            else:
-                first = grouped.rows[grouped.ends[:-1]]
-                parts = zip(*(source.codes(name)[0][first].tolist() for name in log.by))
-                log.entities = {key: k for k, key in enumerate(parts)}
-            if log.carries:
-                self._carry(log, grouped, len(history))
-            log.fill(grouped.ends, grouped.packed, number[grouped.rows], now)
-        graphs = {}
-        for names, graph in self.graphs.items():
-            for name in names:
-                self._take_codes(source, name)
-            graphs[names] = _take_graph(graph, source, names, self.codes)
-        if self.remembers:
-            self._take_ids(source, order, now, graphs)
-
-    def _take_codes(self, source: engine.Source, name: str) -> None:
-        if name not in self.codes:
-            self.codes[name] = {value: k for k, value in enumerate(source.codes(name)[1])}
-            if len(self.codes[name]) > self._tables.size:
-                self._tables = np.zeros(2 * len(self.codes[name]), np.int64)
-
-    def _carry(self, log: Log, grouped: engine.Groups, rows: int) -> None:
-        """Write the sums that each row hands on to the next one."""
-        after = np.empty((rows, len(self.columns) + log.plan.carries))
-        everyone = (0, grouped.ends.size - 1)
-        capacity = int(np.diff(grouped.ends).max(initial=1))
-        engine.run(log.plan, grouped, everyone, capacity, self._tables.copy(), log.columns, after)
-        grouped.packed.view(np.float64)[:, log.carries] = after[grouped.rows, len(self.columns) :]
-
-    def _take_ids(self, source: engine.Source, order: np.ndarray, now: int, graphs: Mapping[Any, engine.Graph]) -> None:
-        some = order[source.time[order] > now - self.horizon]
-        self.first = len(order) - len(some)
-        entities = [source.entity(log.by)[0][some] for log in self.labelled]
-        nodes = [graph.where[self.first :] for graph in graphs.values()]
-        guilty = np.where(source.fraud()[0][some], source.known(some), NEVER)
-        self.traces = np.column_stack([source.time[some], guilty, *entities, *nodes])
-        ids = source.frame["transaction_id"].iloc[some].tolist()
-        self.recent = dict(zip(ids, range(self.first, len(order))))
 
     # --- one payment --------------------------------------------------------------------------------------------------
 
@@ -345,16 +276,16 @@ class OnlineState:
 
     def _run(self, log: Log, now: Payment, coded: Mapping[str, int], remember: bool) -> int:
         """Write one log's columns of the payment; return its entity there, -1 without one."""
-        key = tuple(coded[name] for name in log.by)
-        if min(key) < 0:
+        codes = [coded[name] for name in log.by]
+        if min(codes) < 0:
             self._out[0, log.columns] = math.nan
             return -1
-        key = key[0] if len(key) == 1 else key
-        if not remember and key not in log.entities:
+        key = np.array([codes])
+        entity = int((log.numbers(key) if remember else log.entities.of(key, adding=False))[0])
+        if entity < 0:
             packed, row, a = np.empty((1, len(log.plan.words)), np.int64), 0, 0
-            reals, entity = packed.view(np.float64), -1
+            reals = packed.view(np.float64)
         else:
-            entity = log.entity(key)
             row = log.place_for(entity, now.time)
             a = int(log.offset[entity])
             packed, reals = log.pool, log.reals
@@ -364,18 +295,19 @@ class OnlineState:
             self._rows = np.arange(2 * m, dtype=np.int32)
         if log.plan.scratch(m) > self._scratch.size:
             self._scratch = np.empty(2 * log.plan.scratch(m), np.int64)
-        self._ends[1] = m
+        self._last[0], self._held[0] = m, m - 1
         program.run(
             log.plan.ops,
             log.plan.params,
             packed[a : row + 1],
             self._rows[:m],
-            self._ends,
+            self._first,
+            self._last,
+            self._held,
             0,
             1,
             m,
             self._scratch,
-            m - 1,
             m - 1,
             log.shape,
             self._tables,
@@ -451,12 +383,9 @@ class OnlineState:
         for name, known in self.codes.items():
             arrays[f"codes/{name}"] = np.array(list(known))
         for k, log in enumerate(self.logs):
-            log.close_gaps()
-            n = len(log.entities)
-            arrays[f"log{k}/entities"] = np.array(list(log.entities), np.int64).reshape(n, -1)
-            for part in ("offset", "length", "room"):
-                arrays[f"log{k}/{part}"] = getattr(log, part)[:n]
-            arrays[f"log{k}/pool"], arrays[f"log{k}/number"] = log.pool[: log.used], log.number[: log.used]
+            arrays[f"log{k}/entities"] = log.entities.keys
+            arrays[f"log{k}/length"] = log.length[: len(log.entities)]
+            arrays[f"log{k}/pool"], arrays[f"log{k}/number"] = log.kept()
         for k, (names, graph) in enumerate(self.graphs.items()):
             for part in ("parent", "seen", "members", "frauds"):
                 arrays[f"graph{k}/{part}"] = graph[part][: graph["size"]]
@@ -517,14 +446,8 @@ class OnlineState:
         largest = max((len(known) for known in state.codes.values()), default=0)
         state._tables = np.zeros(max(1024, 2 * largest), np.int64)
         for k, log in enumerate(state.logs):
-            keys = arrays[f"log{k}/entities"]
-            named = keys[:, 0].tolist() if len(log.by) == 1 else map(tuple, keys.tolist())
-            log.entities = {key: number for number, key in enumerate(named)}
-            for part in ("offset", "length", "room"):
-                setattr(log, part, arrays[f"log{k}/{part}"].copy())
-            log.used = len(arrays[f"log{k}/pool"])
-            log.pool, log.number = arrays[f"log{k}/pool"], arrays[f"log{k}/number"]
-            log._make_pool(max(1024, 2 * log.used))
+            log.numbers(arrays[f"log{k}/entities"])
+            log.fill(arrays[f"log{k}/length"], arrays[f"log{k}/pool"], arrays[f"log{k}/number"])
         for k, (names, graph) in enumerate(state.graphs.items()):
             for part in ("parent", "seen", "members", "frauds"):
                 graph[part] = arrays[f"graph{k}/{part}"].copy()
@@ -550,19 +473,6 @@ def _empty_graph() -> dict[str, Any]:
         "nodes": {},
         "known": [],
     }
-
-
-def _take_graph(graph: dict[str, Any], source: engine.Source, names: tuple[str, ...], codes: Mapping) -> engine.Graph:
-    """Take over the graph of a history; return it."""
-    grown = engine.Graph(source, names)
-    for part in ("parent", "seen", "members", "frauds"):
-        graph[part] = getattr(grown, part)
-    graph["size"] = grown.parent.size
-    for name, offset in zip(names, grown.offsets):
-        graph["nodes"][name] = {code: offset + code for code in codes[name].values()}
-    graph["known"] = [(int(grown.known[row]), int(grown.where[row]), 1) for row in grown.later if grown.where[row] >= 0]
-    heapq.heapify(graph["known"])
-    return grown
 
 
 def _node(graph: dict[str, Any], name: str, code: int, remember: bool) -> int:

@@ -29,6 +29,7 @@ from fraudlab.plots.explanation import (
     waterfall,
 )
 from fraudlab.plots.kinds import fraud_kinds
+from fraudlab.plots.patterns import pattern
 from fraudlab.plots.performance import (
     METRIC_LABELS,
     calibration,
@@ -72,6 +73,7 @@ __all__ = [
     "metric_text",
     "odd_hours",
     "pair_dependence",
+    "pattern",
     "points",
     "precision_recall",
     "precision_weeks",

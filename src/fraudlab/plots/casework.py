@@ -60,12 +60,12 @@ def payment_history(payments: pd.DataFrame) -> Picture:
             annotation_clip=False,
         )
     upper.set_title("Amount", color=MUTED)
-    _log_axis(upper)
+    log_axis(upper)
     if placed:
         lower = axes[1, 0]
         _marks(lower, rows, rows["place_km"].clip(lower=_FEW_KM), legend=False)
         lower.set_title("Kilometres from the place of the payment before", color=MUTED)
-        _log_axis(lower)
+        log_axis(lower)
     axes[-1, 0].margins(x=0.03)
     date_axis(axes[-1, 0])
     figure.legend(loc="outside lower left", ncols=3, labelcolor=INK)
@@ -109,7 +109,8 @@ def _marks(ax: Axes, rows: pd.DataFrame, values: pd.Series, *, legend: bool) -> 
             ax.scatter(rows["day"][shown], values[shown], label=label if legend else None, **look)
 
 
-def _log_axis(ax: Axes) -> None:
+def log_axis(ax: Axes) -> None:
+    """Give an axis of amounts or distances a logarithmic scale with plain numbers."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
     ax.set_ylim(low / 1.3, high * 1.3)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any
 
+from fraudlab.privacy import journal
 from fraudlab.privacy.identities import IDENTITY_KEY, IdentityStore
 from fraudlab.privacy.keys import KeyUnavailableError
 from fraudlab.privacy.vault import DamagedError, Vault
 from fraudlab.schema import FraudlabError, InputError, did_you_mean
 
-ROTATABLE = ("features", "identity", "manifest", "report-sign")
+ROTATABLE = ("features", "identity", "manifest", "report-sign", journal.KEY)
 
 _KEPT = {
     "pseudonym": "every customer would get another pseudonym, and nothing would match earlier data, models and "
@@ -33,19 +35,21 @@ def rotate(
 
     Parameters
     ----------
-    name : "features", "identity", "manifest" or "report-sign" (which opens nothing: only the key is replaced).
+    name : "features", "identity", "manifest", "scoring" (what live scoring remembers; nobody may score meanwhile) or
+        "report-sign" (which opens nothing: only the key is replaced).
     progress : is told the data set, its rows done and its rows.
 
     Returns
     -------
     `name`, `id` (of the new key), `resumed` (whether an interrupted rotation was finished, so that the key is the one
-    that rotation made), `data_sets` (those written anew), `rows`.
+    that rotation made), `data_sets` (those written anew), `states` (models whose live state was), `rows`.
 
     Raises
     ------
     InputError : a key that is not rotated, with what to do instead; no such key.
     KeyUnavailableError : a key that is needed is not here.
     DamagedError : a data set is not whole. Nothing was changed, or the retired key stays until the next call.
+    InUseError : a state of live scoring is in use. Nothing was changed, or the retired key stays until the next call.
     FraudlabError : another rotation is going on.
 
     Notes
@@ -54,11 +58,13 @@ def rotate(
     need a backup of the keys made before.
     """
     _refuse(name)
-    with _alone(vault):
+    with _alone(vault), contextlib.ExitStack() as held:
         ids = vault.keys.ids(name)
         if not ids:
-            raise InputError(f"keys: there is no key '{name}' yet; ingest a data set first")
+            first = "nobody has scored payments with it" if name == journal.KEY else "ingest a data set first"
+            raise InputError(f"keys: there is no key '{name}' yet; {first}")
         _demand_whole(vault, name)
+        states = _states(vault, held) if name == journal.KEY else {}
         with vault.nobody_writing():
             vault.keys.begin_rotation(name)
         rewritten, rows = [], 0
@@ -76,6 +82,10 @@ def rotate(
                 rows += total
         if name == IDENTITY_KEY:
             IdentityStore.beside(vault).rekey()
+        if name == journal.KEY:
+            # Whoever began to score before the key changed holds a folder by now; who comes later has the new key.
+            states |= _states(vault, held, known=states)
+        renewed = [folder.name for folder, state in states.items() if state.rekey()]
         left = users(vault).keys() & set(vault.keys.ids(name)[1:])
         if left:
             raise FraudlabError(
@@ -87,16 +97,30 @@ def rotate(
         "id": vault.keys.ids(name)[0],
         "resumed": len(ids) > 1,
         "data_sets": rewritten,
+        "states": renewed,
         "rows": rows,
     }
 
 
 def users(vault: Vault) -> dict[str, list[str]]:
-    """Return which data sets were made with which key, by key id."""
+    """Return which data sets, and which models' live states, were made with which key, by key id."""
     found: dict[str, list[str]] = {}
     for dataset in vault.datasets():
         for identity in vault.manifest(dataset)["keys"].values():
             found.setdefault(identity, []).append(dataset)
+    for folder in journal.state_folders(vault.root):
+        for identity in journal.made_with(folder):
+            found.setdefault(identity, []).append(f"live state of {folder.name}")
+    return found
+
+
+def _states(vault: Vault, held: contextlib.ExitStack, known: Collection[Path] = ()) -> dict[Path, journal.Journal]:
+    """Hold the states of live scoring that are not held yet; refuse those in use, and those that cannot be read."""
+    found = {}
+    for folder in journal.state_folders(vault.root):
+        if folder not in known:
+            found[folder] = held.enter_context(journal.Journal(folder, vault.keys))
+            found[folder].recover()
     return found
 
 

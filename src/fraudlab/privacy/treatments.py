@@ -224,16 +224,32 @@ def network(values: pd.Series, ipv4: int = 24, ipv6: int = 48) -> pd.Series:
         if not least <= bits <= most:
             raise InputError(f"network: {name} must be {least} to {most} bits; found {bits}; correct the contract")
 
-    def prefix_of(value: str) -> str | None:
-        try:
-            address = ipaddress.ip_address(value.strip().partition("%")[0])
-        except ValueError:
-            return None
-        address = getattr(address, "ipv4_mapped", None) or address
-        bits = ipv4 if address.version == 4 else ipv6
-        return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))
+    return _each(values, lambda value: network_of(value, ipv4, ipv6))
 
-    return _each(values, prefix_of)
+
+def address_of(value: str) -> str | None:
+    """Return an address in its one spelling, IPv4 in IPv6 as IPv4; None for what is none.
+
+    >>> address_of(" ::ffff:192.0.2.7 "), address_of("2001:DB8:0::5"), address_of("localhost")
+    ('192.0.2.7', '2001:db8::5', None)
+    """
+    try:
+        address = ipaddress.ip_address(value.strip().partition("%")[0])
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def network_of(value: str, ipv4: int = 24, ipv6: int = 48) -> str | None:
+    """Return the network of one address, as `network` does of many.
+
+    >>> network_of("192.0.2.77"), network_of("localhost")
+    ('192.0.2.0/24', None)
+    """
+    address = address_of(value)
+    if address is None:
+        return None
+    return str(ipaddress.ip_network(f"{address}/{ipv6 if ':' in address else ipv4}", strict=False))
 
 
 def movement(transactions: pd.DataFrame) -> pd.DataFrame:

@@ -33,6 +33,7 @@ DOCUMENTS: dict[str, tuple[bool, str]] = {
     "decision": (True, "decision reasons gate thresholds alerts_per_day"),
     "alerts": (False, "case day hour amount risk tier action outcome reasons base margin contributions"),
     "checks": (False, "code title severity result sentence"),
+    "monitoring": (False, "facts lights tables"),
     "rulebook": (False, "name version digest told rules"),
     "changes": (False, "version run_id facts config features_added features_removed metrics"),
 }
@@ -131,6 +132,7 @@ class Evidence:
     robustness: pd.DataFrame | None = None
     checks: list[dict[str, Any]] | None = None
     changes: dict[str, Any] | None = None
+    monitoring: dict[str, Any] | None = None
     leakage: pd.DataFrame | None = None
     time_consistency: pd.DataFrame | None = None
     stability: pd.DataFrame | None = None

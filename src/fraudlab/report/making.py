@@ -18,6 +18,7 @@ from fraudlab.datasets import raw_identifiers
 from fraudlab.privacy.keys import KeyUnavailableError
 from fraudlab.report import build_report
 from fraudlab.report.index import write_index
+from fraudlab.report.monitoring import bring_findings
 from fraudlab.report.notebooks import export_notebooks
 from fraudlab.report.pdf import to_pdf
 from fraudlab.report.sealing import Signer, open_signer
@@ -56,6 +57,7 @@ def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: S
     InputError : the evidence is incomplete or damaged, or a language is unknown.
     """
     signer, remarks = signer_of(run.workspace)
+    remarks += [remark] if (remark := bring_findings(run)) else []
     reports: list[Path] = []
     for lang in languages or run.config.report.languages:
         html = build_report(run.folder, run.report_file(lang), lang=lang, signer=signer)

@@ -1,15 +1,19 @@
-"""The monitoring page: a light for each topic with its next step, then the tables and pictures behind them."""
+"""The monitoring page: a light for each topic with its next step, then the tables and pictures behind them.
+
+The newest page's lights and alarms are a section of the reviewer's report too, brought there as evidence of the run.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fraudlab import plots
-from fraudlab.drift import CHANGED, STABLE
-from fraudlab.report import fill
+from fraudlab.drift import CHANGED, LIMITS, STABLE
 from fraudlab.report.blocks import (
     ABSENT,
     HIDDEN,
@@ -28,11 +32,18 @@ from fraudlab.report.blocks import (
     span,
     term,
 )
+from fraudlab.report.evidence import Evidence
 from fraudlab.report.language import foreign, language, say, speaking
+from fraudlab.runs import Run
 from fraudlab.watching import HIGH_OR_SEVERE
 
 TONES = {"green": "good", "amber": "hold", "red": "bad", "grey": "none"}
 MOST = 12
+BROUGHT = {
+    "monitor_signals": ["day", "group", "signal", "z", "sum"],
+    "monitor_alarms": ["day", "group", "signal", "kind", "z", "what"],
+}
+"""What of monitoring's tables goes into the reviewer's report."""
 
 
 def monitoring_page(
@@ -49,6 +60,8 @@ def monitoring_page(
     ------
     InputError : no page is written in that language.
     """
+    from fraudlab.report import fill  # which knows this module's section
+
     with speaking(lang):
         model = foreign(str(facts["model"]))
         whole = say("{name}, version {version}", name=model, version=facts["version"])
@@ -184,6 +197,10 @@ def _summary(facts: Mapping[str, Any], lights: list[dict[str, Any]]) -> Section:
         "most one; labels are needed for two of them alone.",
         n=count(facts["payments"]),
     )
+    return Section("lights", say("Lights"), [Prose(intro), _lights(lights)])
+
+
+def _lights(lights: list[dict[str, Any]]) -> Table:
     rows = [
         (
             topic_words(light["topic"]),
@@ -194,11 +211,21 @@ def _summary(facts: Mapping[str, Any], lights: list[dict[str, Any]]) -> Section:
         for light in lights
     ]
     head = (say("What"), say("Light"), say("Found"), say("Next step"))
-    return Section("lights", say("Lights"), [Prose(intro), Table(say("Lights and next steps"), head, rows, "llll")])
+    return Table(say("Lights and next steps"), head, rows, "llll")
 
 
 def _alarms(facts: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Section:
-    alarms, signals = tables["monitor_alarms"], tables["monitor_signals"]
+    blocks = _charts(tables["monitor_signals"], tables["monitor_alarms"])
+    hours = say(
+        "Standard deviations from the same hours of the same weekdays; circles lie beyond 4. Hours with fewer than ten "
+        "payments are not shown."
+    )
+    blocks.append(Figure(plots.odd_hours(tables["monitor_hours"]), hours))
+    return Section("alarms", say("Alarms: when and what"), blocks)
+
+
+def _charts(signals: pd.DataFrame, alarms: pd.DataFrame) -> list[Any]:
+    """Return the picture of all charts and, where there are alarms, a table of the newest."""
     caption = say(
         "For each group the chart that lies farthest out on a day, as a share of its limit. A day is held against the "
         "same weekdays of six weeks before."
@@ -217,12 +244,7 @@ def _alarms(facts: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Sec
         ]
         head = (say("Day"), say("What"), say("Chart"), say("Kind"), say("Deviations"))
         blocks.append(Table(say("Alarms, the newest first"), head, rows, "llllr"))
-    hours = say(
-        "Standard deviations from the same hours of the same weekdays; circles lie beyond 4. Hours with fewer than ten "
-        "payments are not shown."
-    )
-    blocks.append(Figure(plots.odd_hours(tables["monitor_hours"]), hours))
-    return Section("alarms", say("Alarms: when and what"), blocks)
+    return blocks
 
 
 def _columns(facts: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Section:
@@ -422,3 +444,72 @@ def _retraining(facts: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) ->
     head = (say("Metric"), say("Fresh fit"), say("At work"), say("Difference"))
     note = say("Both on the newest mature payments, from which neither learnt; the gate decides, not this table")
     return Section("retraining", title, [Table(say("A fresh fit beside the model at work"), head, rows, "lrrr", note)])
+
+
+def _read(tables: Mapping[str, Any], name: str) -> pd.DataFrame:
+    """Return a table that was brought, its days as moments again."""
+    table = pd.DataFrame(tables[name], columns=BROUGHT[name])
+    return table.assign(day=pd.to_datetime(table["day"], utc=True))
+
+
+# -- in the reviewer's report ------------------------------------------------------------------------------------------
+
+
+def bring_findings(run: Run) -> str:
+    """Put what the newest monitoring of a run's model found into its evidence; return why not, "" where it was done.
+
+    Lights, alarms and, for each group and day, the chart that lies farthest out are taken from the monitoring's JSON,
+    which is protected. Without such a file nothing is written, and nothing is said: the report says it.
+    """
+    path = run.workspace.reports / f"{run.config.name}.monitoring.json"
+    if not path.is_file():
+        return ""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        signals, alarms = (pd.DataFrame(held["tables"][f"monitor_{name}"]) for name in ("signals", "alarms"))
+        if len(signals):
+            pairs = signals["group"].map(LIMITS)
+            far = np.maximum(signals["z"].astype(float).abs() / pairs.str[0], signals["sum"] / pairs.str[1])
+            signals = signals.loc[far.groupby([signals["group"], signals["day"]]).idxmax().dropna()]
+        tables = {"monitor_signals": signals, "monitor_alarms": alarms}
+        rows = {
+            name: json.loads(table.reindex(columns=BROUGHT[name]).to_json(orient="records"))
+            for name, table in tables.items()
+        }
+        facts = {name: held["facts"][name] for name in ("model", "version", "until", "payments")}
+        run.save_json("monitoring", {"facts": facts, "lights": held["lights"], "tables": rows})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return (
+            f"What monitoring found is not in the report: {path.name} is not what `fraudlab monitor report` writes; "
+            "run it again, then make the report again."
+        )
+    return ""
+
+
+def at_work(e: Evidence) -> Section:
+    """What monitoring found of the model at work: whose it is and until when, the lights, the charts and alarms."""
+    title = say("How the model at work is doing")
+    if e.monitoring is None:
+        none = say(
+            "There was no monitoring report of {name} when this report was made, so nothing is known here of how a "
+            "model fares at work. `fraudlab monitor report` writes one; its charts judge from five weeks of payments "
+            "after the model's learning on. Then make this report again: `fraudlab report {run}`.",
+            run=foreign(str(e.run["run_id"])),
+            name=foreign(str(e.run["name"])),
+        )
+        return Section("at-work", title, [Prose(none)])
+    facts = e.monitoring["facts"]
+    mine = str(facts["version"]) == str(e.decision.get("challenger_version"))
+    which = say("the model of this report") if mine else say("not the model of this report")
+    intro = say(
+        "Monitoring watched {name} version {version} ({which}) until before {until}: {n} payments since it learnt, "
+        "held against what it learnt from and against its own weeks before. The full page is {page}.",
+        name=foreign(str(facts["model"])),
+        version=foreign(str(facts["version"])),
+        which=which,
+        until=day(facts["until"]),
+        n=count(facts["payments"]),
+        page=foreign(f"{facts['model']}.monitoring.html"),
+    )
+    signals, alarms = (_read(e.monitoring["tables"], name) for name in BROUGHT)
+    return Section("at-work", title, [Prose(intro), _lights(e.monitoring["lights"]), *_charts(signals, alarms)])

@@ -18,6 +18,7 @@ from fraudlab.report import (
     explaining,
     governance,
     limits,
+    monitoring,
     results,
     ruling,
 )
@@ -180,6 +181,7 @@ VALIDATION: Sections = (
     checking.checks,
     limits.limitations,
     limits.monitoring,
+    monitoring.at_work,
 )
 GOVERNANCE: Sections = (
     decision.decision,

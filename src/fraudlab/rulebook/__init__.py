@@ -10,6 +10,7 @@ from fraudlab.rulebook.book import (
     STATUSES,
     Rule,
     RuleBook,
+    added,
     answered,
     check_columns,
     fired,
@@ -20,14 +21,17 @@ from fraudlab.rulebook.book import (
 )
 from fraudlab.rulebook.evaluation import column_kinds, evaluate, holds
 from fraudlab.rulebook.language import check, columns_of, parse, written
+from fraudlab.rulebook.proposal import Proposal, propose
 
 __all__ = [
     "ACTIONS",
     "ADVERSE",
     "RESERVED",
     "STATUSES",
+    "Proposal",
     "Rule",
     "RuleBook",
+    "added",
     "answered",
     "check",
     "check_columns",
@@ -39,6 +43,7 @@ __all__ = [
     "misfits",
     "notices",
     "parse",
+    "propose",
     "read_rules",
     "strongest_action",
     "written",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
@@ -143,6 +145,54 @@ def read_rules(text: str, where: str = "rule book") -> RuleBook:
             problems.append(f"{where}: {error}")
     refuse(problems)
     return book
+
+
+def added(text: str, rule: Rule, where: str = "rule book") -> str:
+    """Return a rule book's text with one more rule at its end and its version raised; all else stays as it is written.
+
+    Parameters
+    ----------
+    text : the book, as `read_rules` reads it.
+    where : what the book is called in messages.
+
+    Raises
+    ------
+    InputError : as `read_rules`, of the book before and after, such as an id that is taken.
+
+    >>> rule = {"id": "b", "expression": 'channel = "pos"', "status": "shadow", "since": "2026-02-01", "owner": "team",
+    ...         "title": {"en": "At a counter", "zh": "柜台"}, "why": "an example of a rule"}
+    >>> text = 'name = "small"  # mine' + chr(10) + "version = 1" + _block(Rule(**rule | {"id": "a"}))
+    >>> longer = added(text, Rule(**rule))
+    >>> longer.splitlines()[:2], [rule.id for rule in read_rules(longer).rules]
+    (['name = "small"  # mine', 'version = 2'], ['a', 'b'])
+    """
+    before = read_rules(text, where)
+    raised, found = _VERSION.subn(rf"\g<1>{before.version + 1}", text, count=1)
+    longer = f"{raised.rstrip()}{_block(rule)}"
+    book = read_rules(longer, where)
+    if not found or book.version != before.version + 1 or book.rules[:-1] != before.rules:
+        raise InputError(
+            f"{where}: 'version' must stand on a line of its own at the top; found otherwise; move it there"
+        )
+    return longer
+
+
+_VERSION = re.compile(r"^(version\s*=\s*)\d+", flags=re.MULTILINE)
+
+
+def _block(rule: Rule) -> str:
+    """Return a rule as a table of a rule book."""
+    plain = rule.model_dump(mode="json")
+    title = ", ".join(f"{name} = {_quoted(text)}" for name, text in plain["title"].items())
+    lines = [f"id = {_quoted(rule.id)}", f"title = {{ {title} }}"]
+    lines += [f"{name} = {_quoted(plain[name])}" for name in ("expression", "action", "status")]
+    lines += [f"since = {plain['since']}", f"owner = {_quoted(rule.owner)}", f"why = {_quoted(rule.why)}"]
+    return "\n".join(["", "", "[[rule]]", *lines, ""])
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML string; its escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _explained(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 
 from fraudlab.datasets.contracts import MOVEMENT, ROW_NUMBER, Contract, ContractColumn
+from fraudlab.datasets.indicators import COLUMNS as INDICATORS
+from fraudlab.datasets.indicators import Flags, base_of
 from fraudlab.datasets.load import allowed_columns
 from fraudlab.datasets.readers import joined, read_column, spoken
 from fraudlab.datasets.treat import PSEUDONYM_KEY, checked, treat
@@ -55,6 +57,7 @@ class Door:
     needed : canonical columns; those of a label are never asked for.
     purpose : what the rows are scored for; it must be allowed every column.
     ahead : how far an event time may lie after the clock; None does not ask, for a replay of invented payments.
+    flags : what other institutions' indicators say; asked for the columns of `needed` that are made from them.
 
     Raises
     ------
@@ -70,13 +73,17 @@ class Door:
         *,
         purpose: str,
         ahead: dt.timedelta | None = dt.timedelta(minutes=10),
+        flags: Flags | None = None,
     ) -> None:
         self.dataset = manifest["dataset"]
         self.where = f"data set {self.dataset}"
         self.contract = Contract.model_validate(manifest["contract"])
         self.ahead = ahead
         self.counts = Counts()
-        wanted = [name for name in dict.fromkeys((*REQUIRED, *needed)) if name not in LABELS]
+        needed = list(needed)
+        flagged = [name for name in needed if name in INDICATORS]
+        wanted = dict.fromkeys((*REQUIRED, *needed, *map(base_of, flagged)))
+        wanted = [name for name in wanted if name not in LABELS and name not in INDICATORS]
         allowed = allowed_columns(dict(manifest), purpose)
         if lacking := [name for name in wanted if name not in allowed]:
             raise InputError(
@@ -105,6 +112,8 @@ class Door:
         self.whole = {column.name: "int" in held[column.name] for column in self.columns if column.becomes == "id"}
         self.declared = set(self.contract.sources)
         self._readers = [(column, self._reader(column)) for column in self.columns]
+        self.flags = flags or Flags(flagged)
+        self._flagged = [(name, by_name[base_of(name)], self._plain(by_name[base_of(name)])) for name in flagged]
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
@@ -150,6 +159,8 @@ class Door:
             if self.whole.get(column.name) is not None:
                 treated = self._as_held(treated, column)
             found[column.name] = treated
+        for name, column, _ in self._flagged:
+            found[name] = self.flags.many(name, frame[column.name], frame["event_time"])
         self.counts.rows += len(raw)
         for name in raw.columns:
             if name not in self.declared:
@@ -203,6 +214,9 @@ class Door:
                     found[column.name] = None
                     continue
                 found[column.name] = read(value, raw)
+            for name, column, plain in self._flagged:
+                value = raw.get(column.source)
+                found[name] = self.flags.one(name, None if value is None else plain(value), found["event_time"])
         except _NotPlain:
             return self._like_a_table(raw, now)
         amount, moment = found["amount"], found["event_time"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,15 +26,18 @@ from fraudlab.config import Workspace
 from fraudlab.features.online import EPOCH, OnlineState
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
+from fraudlab.privacy.journal import Journal
 from fraudlab.privacy.keys import open_keys
 from fraudlab.schema import InputError
+from fraudlab.scoring import rights as noticing
 from fraudlab.scoring.door import Door
-from fraudlab.scoring.journal import Journal
 from fraudlab.scoring.scorer import Deployed, Scored, Scorer, learn, load_history, open_door
 
 MAX_LATE = dt.timedelta(days=1)
 SNAPSHOT_EVERY = 50_000
 """Payments between two snapshots: reading so many again takes about half a minute."""
+SNAPSHOT_AFTER = 86_400.0
+"""Seconds after which the next payment brings a snapshot, however few there were: an erasure waits no longer."""
 KINDS = ("scored", "repeated", "late", "too_late", "refused", "labels", "labels_unknown")
 _STEP = dt.timedelta(microseconds=1)
 
@@ -79,6 +83,7 @@ class Live:
         self.number = int(facts.get("number", 0))
         self.position: Any = facts.get("position")
         self._since_snapshot = 0
+        self._last_snapshot = time.monotonic()
 
     def take(
         self,
@@ -109,7 +114,7 @@ class Live:
         if self.journal is not None:
             self.journal.append(json.dumps(group, default=_plain, ensure_ascii=False).encode(), sync=sync)
         answers = self.apply(group)
-        if self._since_snapshot >= SNAPSHOT_EVERY:
+        if self._since_snapshot >= SNAPSHOT_EVERY or time.monotonic() - self._last_snapshot >= SNAPSHOT_AFTER:
             self.snapshot()
         return answers
 
@@ -138,6 +143,7 @@ class Live:
         }
         self.journal.snapshot(facts, self.scorer.state.to_bytes())
         self._since_snapshot = 0
+        self._last_snapshot = time.monotonic()
 
     def treat(self, event: Mapping[str, Any], now: dt.datetime | None = None) -> dict[str, Any]:
         """Return an event as the journal keeps it: {"payment": ...}, {"label": ...} or {"refused": sentence}."""
@@ -258,7 +264,10 @@ def open_live(
         if kept is not None and kept[1]:
             facts, data, groups = kept
             rights.seen = int(facts["ledger"])
-            state = OnlineState.from_bytes(data)
+            try:
+                state = OnlineState.from_bytes(data)
+            except InputError as error:  # an older version of fraudlab wrote it
+                raise InputError(f"{error}: start with --fresh") from None
             state.remembers = True
             _log(workspace, model, state)
         else:
@@ -292,18 +301,12 @@ class Rights:
 
     def newest(self) -> int:
         """Return the number of the ledger's newest event."""
-        numbers = Ledger(self.workspace.ledger).events()["number"]
-        return int(numbers.max()) if len(numbers) else 0
+        return noticing.heard_of(Ledger(self.workspace.ledger), 0)[0]
 
     def heeded(self, state: OnlineState) -> OnlineState:
         """Return the state; learnt anew from what the vault may show where a customer in it was heard of since."""
-        events = Ledger(self.workspace.ledger).events()
-        fresh = events[events["number"] > self.seen]
-        if fresh.empty:
-            return state
-        self.seen = int(fresh["number"].max())
-        known = state.codes.get("customer_id", {})
-        if not any(code in known for code in fresh["customer"]):
+        self.seen, customers = noticing.heard_of(Ledger(self.workspace.ledger), self.seen)
+        if not noticing.concerns(state, customers):
             return state
         self.say("a customer's rights changed: learning anew from the vault")
         return learn(self.model.package, load_history(self.workspace, self.model), say=self.say)

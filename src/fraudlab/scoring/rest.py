@@ -4,6 +4,7 @@
     POST /labels       {"labels": [{"transaction_id": ..., "is_fraud": true, "label_time": "..."}, ...]}
     GET  /ping         is it there; no token needed
     GET  /version      which model answers
+    GET  /, /metrics   the live page and its figures for Prometheus, where `pages` are given (`fraudlab.dashboard`)
 
 A request is answered as a whole or not at all: what breaks the contract gets 400 with one sentence that names the row's
 place and the column and never quotes a value. Who asks again for the same transaction, such as after a time-out, gets
@@ -12,6 +13,7 @@ the same answer. Beyond this machine it speaks TLS only, and only to who knows t
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import hmac
 import ipaddress
@@ -19,13 +21,17 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
+from fraudlab.reasons import Reason
 from fraudlab.schema import FraudlabError, InputError
+from fraudlab.scoring.figures import Figures
 from fraudlab.scoring.live import Answer, Live
 
 LARGEST_BODY = 1 << 20
@@ -38,6 +44,18 @@ REMEMBERED = 20_000
 """Answers that are given again to who asks again."""
 
 
+class Page(NamedTuple):
+    """What a browser is given: the body, its media type, and headers of its own."""
+
+    body: bytes
+    kind: str
+    headers: Mapping[str, str] = {}
+
+
+Pages = Callable[[str, Mapping[str, str]], Page | None]
+"""Returns the page of a path, given the query's values by name; None where there is none."""
+
+
 class Service:
     """Answers requests with one live scorer, one request at a time.
 
@@ -46,6 +64,7 @@ class Service:
     live : open; the caller closes it.
     clock : what event times are held against; None: nothing.
     lang : of the reasons.
+    figures : are told what each request came to; others may look at them meanwhile.
     """
 
     def __init__(
@@ -55,8 +74,10 @@ class Service:
         clock: Callable[[], dt.datetime] | None = lambda: dt.datetime.now(dt.UTC),
         lang: str = "en",
         sync: bool = True,
+        figures: Figures | None = None,
     ) -> None:
         self.live = live
+        self.figures = figures or Figures(time.time())
         self.clock = clock
         self.lang = lang
         self.sync = sync
@@ -76,12 +97,18 @@ class Service:
                 f"body: must hold a list of 1 to {MOST_ROWS:,} transactions; found otherwise; split them up"
             )
         now = None if self.clock is None else self.clock()
+        started = time.perf_counter()
         with self.lock:
             treated = [self.live.treat(row, now) if _is_payment(row) else _NO_PAYMENT for row in rows]
             self._refuse(treated)
             answers = self.live.commit(treated, sync=self.sync)
             self._refuse([{"refused": answer.said} if answer.kind == "refused" else {} for answer in answers])
-            return self._said(answers, [event["payment"]["transaction_id"] for event in treated], lang or self.lang)
+            alerts = [answer for answer in answers if answer.scored is not None and answer.scored.alert]
+            told = self.live.scorer.told([answer.scored for answer in alerts], lang or self.lang)
+            reasons = {answer.number: found for answer, found in zip(alerts, told)}
+            said = self._said(answers, [event["payment"]["transaction_id"] for event in treated], reasons)
+        self.figures.note(answers, time.perf_counter() - started, now=time.time(), reasons=reasons)
+        return said
 
     def label(self, labels: Any) -> dict[str, int]:
         """Take labels in; return how many were known payments and how many not."""
@@ -90,19 +117,20 @@ class Service:
         with self.lock:
             treated = [self.live.treat({"label": label}) for label in labels]
             self._refuse(treated)
-            kinds = [answer.kind for answer in self.live.commit(treated, sync=self.sync)]
+            answers = self.live.commit(treated, sync=self.sync)
+        self.figures.note(answers, 0.0, now=time.time())
+        kinds = [answer.kind for answer in answers]
         return {"known": kinds.count("labels"), "unknown": kinds.count("labels_unknown")}
 
     def _refuse(self, treated: list[dict[str, Any]]) -> None:
         wrong = [(place, event["refused"]) for place, event in enumerate(treated, 1) if "refused" in event]
         if wrong:
+            self.figures.refuse(len(wrong), now=time.time())
             more = f"; {len(wrong):,} of {len(treated):,} are refused" if len(wrong) > 1 else ""
             first = wrong[0][1].split("\n")[0]
             raise InputError(f"number {wrong[0][0]:,} of {len(treated):,}: {first}{more}")
 
-    def _said(self, answers: list[Answer], ids: list[Any], lang: str) -> list[dict[str, Any]]:
-        alerts = [answer.scored for answer in answers if answer.scored is not None and answer.scored.alert]
-        reasons = iter(self.live.scorer.reasons(alerts, lang))
+    def _said(self, answers: list[Answer], ids: list[Any], reasons: Mapping[int, list[Reason]]) -> list[dict[str, Any]]:
         found = []
         for answer, name in zip(answers, ids):
             scored = answer.scored
@@ -117,7 +145,7 @@ class Service:
                 "risk": scored.risk,
                 "tier": scored.tier,
                 "action": scored.action,
-                "reasons": next(reasons) if scored.alert else [],
+                "reasons": [reason.sentence for reason in reasons.get(answer.number, ())],
                 "rules": list(scored.rules),
             }
             self.told[name] = said
@@ -134,6 +162,9 @@ def _is_payment(row: Any) -> bool:
 _NO_PAYMENT = {"refused": "a transaction must be an object with the source's column names; correct it"}
 
 
+_NO_ADDRESS = "no such address; there are POST /score, POST /labels, GET /ping"
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "fraudlab", ""
@@ -143,14 +174,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer what needs no body."""
-        if self.path in ("/ping", "/health"):
+        asked = urlsplit(self.path)
+        if asked.path in ("/ping", "/health"):
             self._reply(200, {"status": "ok"})
-        elif self._known():
-            if self.path == "/version":
-                model = self.server.service.live.model
-                self._reply(200, {"model": model.name, "version": model.version})
+        elif not self._known(browser=self.server.pages is not None):
+            pass
+        elif self.server.service is not None and asked.path == "/version":
+            model = self.server.service.live.model
+            self._reply(200, {"model": model.name, "version": model.version})
+        elif self.server.pages is None:
+            self._reply(404, {"error": _NO_ADDRESS})
+        elif not self._meant():
+            self._reply(421, {"error": "host: this service is asked under another name than its own; use its address"})
+        else:
+            query = {name: values[-1] for name, values in parse_qs(asked.query).items()}
+            try:
+                page = self.server.pages(asked.path, query)
+            except Exception:  # as below: what it was about is nobody's business
+                self._reply(500, {"error": "the page could not be written; the scorer goes on"})
+                return
+            if page is None:
+                self._reply(404, {"error": _NO_ADDRESS})
             else:
-                self._reply(404, {"error": "no such address; there are POST /score, POST /labels, GET /ping"})
+                self._send(200, page.body, page.kind, page.headers)
 
     def do_POST(self) -> None:
         """Score transactions or take labels in."""
@@ -160,6 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             return
         service = self.server.service
+        if service is None:
+            self._reply(404, {"error": "no such address; this is a page to look at: GET /"})
+            return
         try:
             said = _parsed(body)
             if self.path in ("/score", "/invocations"):
@@ -172,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif self.path == "/labels":
                 self._reply(200, service.label(said.get("labels") if isinstance(said, dict) else None))
             else:
-                self._reply(404, {"error": "no such address; there are POST /score, POST /labels, GET /ping"})
+                self._reply(404, {"error": _NO_ADDRESS})
         except InputError as refused:
             self._reply(400, {"error": str(refused)})
         except FraudlabError as failed:
@@ -180,14 +229,28 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception:  # what it was about may quote the row
             self._reply(500, {"error": "the service failed on this request; its owner finds nothing of it in any log"})
 
-    def _known(self, *, closing: bool = False) -> bool:
+    def _known(self, *, closing: bool = False, browser: bool = False) -> bool:
+        """Say whether the token is there; a browser that looks on may send it as a password.
+
+        Never with what changes anything: a browser sends a password for a stranger's page as well.
+        """
         token = self.server.token
         given = self.headers.get("Authorization", "")
+        if browser and given.startswith("Basic "):
+            given = f"Bearer {_password(given)}"
         if token is None or hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             return True
         self.close_connection = self.close_connection or closing  # its body is not read
-        self._reply(401, {"error": "a token is needed: Authorization: Bearer TOKEN"}, {"WWW-Authenticate": "Bearer"})
+        way = 'Basic realm="fraudlab: any name, the token as password", charset="UTF-8"' if browser else "Bearer"
+        self._reply(401, {"error": "a token is needed: Authorization: Bearer TOKEN"}, {"WWW-Authenticate": way})
         return False
+
+    def _meant(self) -> bool:
+        """Say whether this machine was asked for by its own name.
+
+        Without a token a stranger's page could else read along, by a name of its own that points here.
+        """
+        return self.server.token is not None or _names_this_machine(self.headers.get("Host", ""))
 
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
@@ -206,8 +269,10 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _reply(self, status: int, said: Any, headers: dict[str, str] | None = None) -> None:
-        data = json.dumps(said, ensure_ascii=False).encode()
-        head = [f"HTTP/1.1 {status} {self.responses[status][0]}", "Content-Type: application/json"]
+        self._send(status, json.dumps(said, ensure_ascii=False).encode(), "application/json", headers)
+
+    def _send(self, status: int, data: bytes, kind: str, headers: Mapping[str, str] | None = None) -> None:
+        head = [f"HTTP/1.1 {status} {self.responses[status][0]}", f"Content-Type: {kind}"]
         head += [f"Content-Length: {len(data)}", "Cache-Control: no-store", "X-Content-Type-Options: nosniff"]
         head += [f"{name}: {value}" for name, value in (headers or {}).items()]
         if self.close_connection:
@@ -228,7 +293,8 @@ class Server(ThreadingHTTPServer):
 
     Parameters
     ----------
-    service : what answers.
+    service : what answers; None: there are pages alone.
+    pages : what a browser may look at, see `Pages`; a token is taken as a password too.
     host, port : where; port 0 takes a free one.
     token : asked for as `Authorization: Bearer TOKEN`; needed off loopback.
     certificate : PEM files of a certificate and its key, for TLS; needed off loopback.
@@ -236,7 +302,7 @@ class Server(ThreadingHTTPServer):
 
     Raises
     ------
-    InputError : the host is not this machine alone and token or TLS is lacking; the token is short.
+    InputError : the host is not this machine alone and token or TLS is lacking; the token is short; the port is taken.
     """
 
     daemon_threads = True
@@ -245,8 +311,9 @@ class Server(ThreadingHTTPServer):
 
     def __init__(
         self,
-        service: Service,
+        service: Service | None,
         *,
+        pages: Pages | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
@@ -254,14 +321,19 @@ class Server(ThreadingHTTPServer):
         largest: int = LARGEST_BODY,
     ) -> None:
         self.check(host, token, certificate)
-        self.service, self.token, self.largest = service, token, largest
+        self.service, self.pages, self.token, self.largest = service, pages, token, largest
         self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.tls: ssl.SSLContext | None = None
         if certificate is not None:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
             self.tls.load_cert_chain(*certificate)
-        super().__init__((host, port), _Handler)
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as refused:
+            raise InputError(
+                f"port: {port} cannot be listened on ({refused.strerror}); name another, or 0 for a free one"
+            ) from None
 
     @staticmethod
     def check(host: str, token: str | None, certificate: tuple[Path, Path] | None) -> None:
@@ -312,6 +384,22 @@ def is_loopback(host: str) -> bool:
     except OSError:
         raise InputError(f"host: must be an address of this machine; found '{host}'; take 127.0.0.1") from None
     return bool(found) and all(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in found)
+
+
+def _names_this_machine(host: str) -> bool:
+    """Say whether a Host header names this machine alone, without asking anybody."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _password(given: str) -> str:
+    try:
+        return base64.b64decode(given.removeprefix("Basic "), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _parsed(body: bytes) -> Any:

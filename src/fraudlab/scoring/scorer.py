@@ -16,11 +16,14 @@ from fraudlab.anomaly import ANOMALY
 from fraudlab.config import Workspace
 from fraudlab.datasets import load_transactions
 from fraudlab.datasets.companions import INVESTIGATION
+from fraudlab.datasets.indicators import COLUMNS as INDICATORS
+from fraudlab.datasets.indicators import Flags
 from fraudlab.features.chunks import score_table_then_update
 from fraudlab.features.online import OnlineState
 from fraudlab.models import Trees
 from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import Vault
+from fraudlab.reasons import Reason
 from fraudlab.schema import InputError
 from fraudlab.scoring.door import LABELS, Door
 from fraudlab.scoring.walk import Walk
@@ -86,7 +89,9 @@ def open_door(workspace: Workspace, model: Deployed, **settings: Any) -> Door:
     """Return the door for a model's payments; see `Door`."""
     vault = Vault(workspace.vault, open_keys(workspace))
     manifest = vault.manifest(model.dataset)
-    return Door(manifest, vault.keys, needed_columns(model.package), purpose=purpose_of(manifest), **settings)
+    needed, purpose = needed_columns(model.package), purpose_of(manifest)
+    flags = Flags([name for name in needed if name in INDICATORS], vault, purpose)
+    return Door(manifest, vault.keys, needed, purpose=purpose, flags=flags, **settings)
 
 
 def load_history(workspace: Workspace, model: Deployed, *, before: pd.Timestamp | None = None) -> pd.DataFrame:
@@ -233,12 +238,12 @@ class Scorer:
         }
         return frame.assign(**{name: values.where(values.notna(), None) for name, values in more.items()})
 
-    def reasons(self, scored: list[Scored], lang: str = "en") -> list[list[str]]:
-        """Return the reasons of some payments, at most three sentences each, strongest first."""
+    def told(self, scored: list[Scored], lang: str = "en") -> list[list[Reason]]:
+        """Return the reasons of some payments, at most three each, strongest first."""
         if not scored:
             return []
         frame = self._frame([(each.features, each.payment) for each in scored])
-        return self.package.reasons(frame, np.ones(len(frame), bool), lang=lang)
+        return self.package.told(frame, np.ones(len(frame), bool), lang=lang)
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
@@ -259,7 +264,7 @@ class Scorer:
         sentences, empty unless an alert); then the features where asked for.
         """
         found = score_table_then_update(self.state, payments)
-        X = found.assign(**{name: payments[name].to_numpy() for name in self.package.categories})
+        X = found.assign(**{name: payments[name].array for name in self.package.categories})
         done = self.package.act(payments, X)
         alert = done["action"].isin(REVIEWED).to_numpy()
         told = self.package.reasons(X, alert, lang=lang) if reasons else [[]] * len(X)

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from fraudlab.reasons import Reason
 from fraudlab.schema import InputError
+from fraudlab.scoring.figures import Figures, quantile
 from fraudlab.scoring.live import Answer, Live
 
 GROUP = 64
@@ -45,8 +47,14 @@ class Piped:
         lines: queue.Queue[bytes | None] = queue.Queue(maxsize=16 * GROUP)
 
         def read() -> None:
-            for line in self.pipe:
-                lines.put(line)
+            # Unbuffered: a process cannot end while a thread that waits here holds a buffer's lock.
+            pipe, rest = getattr(self.pipe, "raw", self.pipe), b""
+            while more := pipe.read(1 << 16):
+                *whole, rest = (rest + more).split(b"\n")
+                for line in whole:
+                    lines.put(line + b"\n")
+            if rest:
+                lines.put(rest)
             lines.put(None)
 
         threading.Thread(target=read, daemon=True).start()
@@ -158,17 +166,19 @@ class Alerts:
         else:
             self.stream = target
 
-    def write(self, live: Live, answers: list[Answer]) -> int:
-        """Write the alerts among some answers that are not there yet; return how many."""
+    def write(self, live: Live, answers: list[Answer]) -> dict[int, list[Reason]]:
+        """Write the alerts among some answers that are not there yet; return their reasons by number."""
         mine = [a for a in answers if a.scored is not None and (self.every or a.scored.alert) and a.number > self.last]
         if not mine:
-            return 0
-        told = iter(live.scorer.reasons([a.scored for a in mine if a.scored.alert], self.lang))
-        lines = [self.line(answer, next(told) if answer.scored.alert else []) for answer in mine]
+            return {}
+        alerts = [answer for answer in mine if answer.scored.alert]
+        told = live.scorer.told([answer.scored for answer in alerts], self.lang)
+        reasons = {answer.number: found for answer, found in zip(alerts, told)}
+        lines = [self.line(answer, [each.sentence for each in reasons.get(answer.number, ())]) for answer in mine]
         self.stream.write("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
         self.stream.flush()
         self.last = mine[-1].number
-        return len(mine)
+        return reasons
 
     def line(self, answer: Answer, reasons: list[str]) -> dict[str, Any]:
         """Return one alert as it is written: the caller's own id, no code of a customer."""
@@ -227,6 +237,7 @@ def monitor(
     clock: Callable[[], dt.datetime] | None = lambda: dt.datetime.now(dt.UTC),
     sync: bool = True,
     said: Callable[[str], None] = lambda text: None,
+    figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Score every line of a source in order until it ends or `stop` is set; keep the state.
 
@@ -238,33 +249,32 @@ def monitor(
     clock : what event times are held against; None: nothing (for a replay).
     sync : each group is on the disk before it is answered.
     said : is told each refusal, with the line's number of this session.
+    figures : are told what each group came to; others may look at them meanwhile.
 
     Returns
     -------
     The summary: seconds, events, one count per kind, alerts, tiers; latency_ms (p50, p99, of scoring a payment within
-    the process, the disk included); missing (columns that were not given: rows).
+    the process, the disk included, as `quantile` has them); missing (columns that were not given: rows).
     """
     stop = stop or threading.Event()
+    figures = figures or Figures(time.time())
     before = live.counts.copy()
-    began, spent, line_number = time.monotonic(), [], 0
+    began, line_number = time.monotonic(), 0
     alerts.write(live, replayed or [])
     for lines, position in source.groups(stop):
         started = time.perf_counter()
         events = [_parsed(line) for line in lines]
         answers = live.take(events, position=position, now=None if clock is None else clock(), sync=sync)
-        alerts.write(live, answers)
-        spent.append((time.perf_counter() - started) / len(lines))
+        reasons = alerts.write(live, answers)
+        figures.note(answers, time.perf_counter() - started, now=time.time(), reasons=reasons)
         for answer in answers:
             line_number += 1
             if answer.kind == "refused":
                 said(f"line {line_number:,} of this session: {answer.said}")
     live.snapshot()
     counts = live.counts - before
-    ordered = sorted(spent)
-
-    def at(share: float) -> float | None:
-        return round(1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)], 3) if ordered else None
-
+    took = figures.read(time.time()).took
+    slow = {name: quantile(took, share) for name, share in (("p50", 0.5), ("p99", 0.99))}
     return {
         "seconds": round(time.monotonic() - began, 3),
         "events": line_number,
@@ -272,7 +282,7 @@ def monitor(
         "labels": counts["labels"],
         "labels_unknown": counts["labels_unknown"],
         "tiers": {name.removeprefix("tier "): n for name, n in sorted(counts.items()) if name.startswith("tier ")},
-        "latency_ms": {"p50": at(0.5), "p99": at(0.99)},
+        "latency_ms": {name: None if at is None else round(1000 * at, 3) for name, at in slow.items()},
         "missing": dict(live.door.counts.missing),
     }
 

@@ -52,36 +52,46 @@ def scatter(block, rows, start, shift, columns, out):
 
 @kernel
 def run(
-    ops, params, packed, rows, ends, begin, end, capacity, scratch, start, shift, shape, tables, columns, out64, out32
-):
+    ops, params, packed, rows, first, last, held, begin, end, capacity, scratch, shift, shape, tables, columns, out64,
+    out32,
+):  # fmt: skip
     """Run the operations over the groups begin:end and write block row k to column `columns[k]` of the result.
 
     ops, params : one row per operation, integers and numbers. packed : (rows, words), what is known of each row: time,
-    then flags, values, codes, label times. rows : the caller's row of each. ends : where each group ends in both.
-    capacity : rows in scratch, at least those of the largest group. scratch : as long as `Plan.scratch` says, with
-    anything in it. start : the first row of a group to be written, `shift` rows higher in the result than in `rows`.
-    shape : (slots, block rows). tables : zeros, all zeros again afterwards. The result is `out64` or `out32`; the other
-    one has no rows.
+    then flags, values, codes, label times. rows : the caller's row of each, `shift` higher than in the result. first,
+    last : where each group begins and ends in both. held : how many rows of each group are known already, so that
+    nothing is written for them; such groups may lie anywhere and are run one by one. When it is empty, everything is
+    written, and groups that follow each other are run together. capacity : rows in scratch, at least those of the
+    largest group. scratch : as long as `Plan.scratch` says, with anything in it. shape : (slots, block rows). tables :
+    zeros, all zeros again afterwards. The result is `out64` or `out32`; the other one has no rows.
     """
     width = packed.shape[1]
-    words = scratch[: width * capacity].reshape((width, capacity))
-    values = words.view(np.float64)
-    used = width * capacity
-    slots = scratch[used : used + shape[0] * (capacity + 1)].reshape((shape[0], capacity + 1))
-    reals = slots.view(np.float64)
-    used += shape[0] * (capacity + 1)
-    block = scratch[used : used + shape[1] * capacity].reshape((shape[1], capacity)).view(np.float64)
-    used += shape[1] * capacity
-    seen = scratch[used : used + 3 * (capacity + 2)].reshape((3, capacity + 2))
-    windows.clear(seen[2], capacity + 2)
     g = begin
     while g < end:
-        a = ends[g]
+        a = first[g]
         h = g + 1
-        while h < end and ends[h + 1] - a <= capacity:
-            h += 1
-        m = ends[h] - a
-        ip = ends[g : h + 1] - a
+        start = np.int64(0)
+        if held.size:
+            start = held[g]
+        else:
+            while h < end and last[h] - a <= capacity:
+                h += 1
+        m = last[h - 1] - a
+        ip = np.empty(h - g + 1, np.int64)
+        for k in range(h - g):
+            ip[k] = first[g + k] - a
+        ip[h - g] = m
+        # What these rows need lies close together.
+        words = scratch[: width * m].reshape((width, m))
+        values = words.view(np.float64)
+        used = width * m
+        slots = scratch[used : used + shape[0] * (m + 1)].reshape((shape[0], m + 1))
+        reals = slots.view(np.float64)
+        used += shape[0] * (m + 1)
+        block = scratch[used : used + shape[1] * m].reshape((shape[1], m)).view(np.float64)
+        used += shape[1] * m
+        seen = scratch[used : used + 3 * (m + 2)].reshape((3, m + 2))
+        windows.clear(seen[2], m + 2)
         spread_words(packed[a : a + m], words)
         time = words[0, :m]
         single = start > 0 and start == m - 1  # a payment that has just come in: nothing else is wanted

@@ -10,6 +10,9 @@ newest whole snapshot with its journal tells everything that was acknowledged, o
 Each file is encrypted under a key of its own, wrapped by the key `scoring`. A frame is 4 bytes of length, big-endian,
 and AES-256-GCM with the frame's number as nonce, bound to the head: a frame that is changed, moved or left out does not
 open. A torn last frame is what a crash leaves of a group that nobody was told of: it is cut off.
+
+Nothing but a journal's end ever changes, so whoever copies the newest pair of files, the snapshot first, has a state
+that was: a backup needs no lock. Who writes anew what is kept (`fraudlab keys rotate scoring`) takes the lock.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,8 @@ from fraudlab.privacy.vault import DamagedError
 from fraudlab.schema import FraudlabError
 
 KEY = "scoring"
+FOLDER = "scoring"
+"""Beside the vault; holds a folder for each model."""
 MAGIC = b"fraudlab journal 1\n"
 LONGEST_HEAD, LONGEST_FRAME = 1 << 16, (1 << 32) - 1
 
@@ -45,7 +51,7 @@ class Sealed:
 
     def __init__(self, path: Path, keys: Keys, facts: dict[str, Any]) -> None:
         own = os.urandom(KEY_BYTES)
-        head = json.dumps({"key": keys.make(KEY), "wrapped": keys.wrap(KEY, own), **facts}).encode()
+        head = json.dumps({**facts, "key": keys.make(KEY), "wrapped": keys.wrap(KEY, own)}).encode()
         self.path = path
         self._bound = hashlib.sha256(head).digest()
         self._cipher = AESGCM(own)
@@ -87,13 +93,11 @@ def read_sealed(path: Path, keys: Keys) -> tuple[dict[str, Any], list[bytes], in
         f"state '{path.name}': is not what was written there; restore it from a backup, or begin anew from the vault "
         "with --fresh"
     )
-    start = len(MAGIC) + 4
-    length = int.from_bytes(data[len(MAGIC) : start], "big")
-    end = start + length
-    head, bound = data[start:end], data[end : end + 32]
-    if data[: len(MAGIC)] != MAGIC or length > LONGEST_HEAD or hashlib.sha256(head).digest() != bound:
+    found = _head(data)
+    if found is None:
         raise damaged
-    facts = json.loads(head)
+    head, end = found
+    facts, bound = json.loads(head), data[end : end + 32]
     if facts["key"] not in keys.ids(KEY):
         raise KeyUnavailableError(
             f"state '{path.name}': is sealed under another key '{KEY}' (id {facts['key']}) than is held here; restore "
@@ -116,6 +120,45 @@ def read_sealed(path: Path, keys: Keys) -> tuple[dict[str, Any], list[bytes], in
             raise damaged from None
         at += 4 + size
     return facts, frames, None
+
+
+def _head(data: bytes) -> tuple[bytes, int] | None:
+    """Return the head that a sealed file begins with and where it ends; None where it is torn or changed."""
+    start = len(MAGIC) + 4
+    length = int.from_bytes(data[len(MAGIC) : start], "big")
+    end = start + length
+    head = data[start:end]
+    whole = data[: len(MAGIC)] == MAGIC and length <= LONGEST_HEAD
+    return (head, end) if whole and hashlib.sha256(head).digest() == data[end : end + 32] else None
+
+
+def state_folders(vault: Path) -> list[Path]:
+    """Return the folders of states that are kept beside a vault, by name."""
+    return sorted(path for path in (vault.parent / FOLDER).glob("*") if path.is_dir())
+
+
+def newest_pair(folder: Path) -> tuple[Path, Path] | None:
+    """Return the paths of the newest snapshot and of the journal that goes on from it; None where nothing is kept.
+
+    The journal may be missing or torn: then nothing was acknowledged after the snapshot.
+    """
+    snapshots = sorted(folder.glob("state-*.sealed"))
+    return (snapshots[-1], _beside(snapshots[-1])) if snapshots else None
+
+
+def _beside(snapshot: Path) -> Path:
+    return snapshot.with_name(f"journal-{snapshot.stem.rpartition('-')[2]}.sealed")
+
+
+def made_with(folder: Path) -> set[str]:
+    """Return the ids of the keys that a folder's files are sealed under; no key is needed, a torn file has none."""
+    found = set()
+    for path in [*folder.glob("*.sealed"), *folder.glob(".*.sealed")]:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            head = _head(file.read(len(MAGIC) + 4 + LONGEST_HEAD + 32))
+            if head is not None:
+                found.add(json.loads(head[0])["key"])
+    return found
 
 
 class Journal:
@@ -153,20 +196,20 @@ class Journal:
         ------
         KeyUnavailableError, DamagedError : as `read_sealed`.
         """
-        snapshots = sorted(self.folder.glob("state-*.sealed"))
-        if not snapshots:
+        pair = newest_pair(self.folder)
+        if pair is None:
             return None
-        newest = snapshots[-1]
+        newest, path = pair
         facts, frames, torn = read_sealed(newest, self.keys)
         if len(frames) != 1 or torn is not None:  # renamed when whole: this is no crash
             raise DamagedError(f"state '{newest.name}': is cut off; begin anew from the vault with --fresh")
         self.number = int(newest.stem.rpartition("-")[2])
-        path = self._path("journal", self.number)
         groups: list[bytes] = []
         if path.exists() and path.stat().st_size >= len(MAGIC):
             with contextlib.suppress(_TornHead):
                 groups = self._groups(path)
-        return facts, frames[0], groups
+        told = {name: value for name, value in facts.items() if name not in ("key", "wrapped")}
+        return told, frames[0], groups
 
     def _groups(self, path: Path) -> list[bytes]:
         data = path.read_bytes()
@@ -175,8 +218,8 @@ class Journal:
             raise _TornHead  # killed before the first group: nothing was acknowledged
         return read_sealed(path, self.keys)[1]
 
-    def snapshot(self, facts: dict[str, Any], state: bytes) -> None:
-        """Keep a state; what the journal held until now is part of it, so a new one begins."""
+    def snapshot(self, facts: dict[str, Any], state: bytes, groups: Sequence[bytes] = ()) -> None:
+        """Keep a state; what the journal held until now is part of it, so a new one begins, with `groups` if any."""
         if self._log is not None:
             self._log.close()
         self.number += 1
@@ -187,6 +230,8 @@ class Journal:
         sealed.close()
         # Its journal is there before it is: a snapshot without one would look like one that lost its own.
         self._log = Sealed(self._path("journal", self.number), self.keys, {})
+        for group in groups:
+            self._log.append(group, sync=group is groups[-1])
         os.replace(temporary, path)
         sync_folder(self.folder)
         for each in self.folder.glob("*-*.sealed"):
@@ -194,6 +239,22 @@ class Journal:
                 each.unlink(missing_ok=True)
         for each in self.folder.glob(".*.sealed"):
             each.unlink(missing_ok=True)
+
+    def rekey(self) -> bool:
+        """Write what is kept anew under the current key, unless all of it is; return whether it was.
+
+        Raises
+        ------
+        KeyUnavailableError, DamagedError : as `read_sealed`; what is kept stays as it is.
+        """
+        if made_with(self.folder) <= set(self.keys.ids(KEY)[:1]):
+            return False
+        kept = self.recover()
+        if kept is None:  # killed before its first snapshot
+            self.clear()
+        else:
+            self.snapshot(*kept)
+        return True
 
     def append(self, group: bytes, *, sync: bool = True) -> None:
         """Write a group of events; it is on the disk when this returns, unless `sync` is false."""
