@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 needs_data = @test -n "$(DATA)" || { echo "make $@ needs the published transactions: make $@ DATA=path/to/handbook.parquet (docs/datasets.md says where to get them)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain bench-retrain bench-faults bench-monitoring bench-serve bench-blindside backtest review awareness lab ui lock clean
+.PHONY: help setup extras run test test-long lint handbook ablation bench-features bench-privacy bench-train bench-imbalance bench-anomaly bench-explain bench-retrain bench-faults bench-monitoring bench-patterns bench-sharing bench-serve bench-blindside backtest review awareness lab ui lock clean
 
 help: ## explain every target (the default)
 	@echo "fraudlab: from raw transactions to a registered, explained, reported fraud model"
@@ -92,6 +92,12 @@ bench-faults: setup ## break a retraining at 200 places and kill it 20 times: wh
 
 bench-monitoring: setup ## how often monitoring calls without cause, how fast it finds planted changes, half an hour
 	@$(BIN)/python benchmarks/monitoring.py
+
+bench-patterns: setup ## how soon patterns that nobody reported are found, how often without cause, ten minutes
+	@$(BIN)/python benchmarks/patterns.py
+
+bench-sharing: setup ## what two simulated banks gain by sharing indicators, a quarter of an hour
+	@$(BIN)/python benchmarks/sharing.py
 
 bench-serve: setup ## how fast the champion scores files, single payments and requests, some minutes
 	@$(BIN)/python benchmarks/serve.py
