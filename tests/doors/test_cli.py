@@ -56,7 +56,8 @@ def test_help_is_quick_and_names_the_first_step() -> None:
     result = as_process("--help")
     spent = os.times()
     assert "fraudlab retrain --config configs/demo.toml" in result.stdout
-    assert (spent.children_user + spent.children_system) - (began.children_user + began.children_system) < 0.8
+    # A slow machine needs 0.8 s; pandas alone would add one.
+    assert (spent.children_user + spent.children_system) - (began.children_user + began.children_system) < 1.2
 
 
 @pytest.mark.parametrize(
