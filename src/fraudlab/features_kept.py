@@ -48,13 +48,13 @@ def shared_key(folder: Path) -> Iterator[None]:
     ...     len(bytes.fromhex(os.environ[KEY]))
     32
     """
-    _forget(folder)
+    forget(folder)
     before = os.environ.get(KEY)
     os.environ[KEY] = secrets.token_hex(32)
     try:
         yield
     finally:
-        _forget(folder)
+        forget(folder)
         if before is None:
             os.environ.pop(KEY, None)
         else:
@@ -102,7 +102,8 @@ def _keep(path: Path, cipher: AESGCM, values: bytes, about: bytes) -> None:
             fresh.unlink(missing_ok=True)
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
+    """Remove what is kept in a folder, and what a killed process left of it."""
     with contextlib.suppress(OSError):
         for path in (*folder.glob(FILE), *folder.glob(f".{FILE}-*")):
             path.unlink(missing_ok=True)

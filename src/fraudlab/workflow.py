@@ -428,6 +428,7 @@ def _identifiers(config: RunConfig) -> list[str]:
 def _report(run: Run, needles: list[str] | None) -> None:
     from fraudlab.report.making import checked_reports
 
+    features_kept.forget(run.folder / "private")  # no notebook is to come, and all that is there will be searched
     run.done(REPORT_STEP[0], checked_reports(run, needles))
 
 

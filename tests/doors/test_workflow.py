@@ -6,18 +6,19 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from fraudlab import serving, tracking, workflow
+from fraudlab import features_kept, serving, tracking, workflow
 from fraudlab.checks import CHECKS
 from fraudlab.config import Workspace, load_config
 from fraudlab.datasets import raw_identifiers
 from fraudlab.decision_record import sealed
 from fraudlab.features import FeatureSet
 from fraudlab.privacy.scan import find_planted
-from fraudlab.report import read_evidence
+from fraudlab.report import making, read_evidence
 from fraudlab.report.sealing import examine, known_keys
 from fraudlab.run_states import read_state
 from fraudlab.schema import FraudlabError, InputError
@@ -476,3 +477,14 @@ def test_interactive_notebooks_find_the_config_from_their_folder(
     run.save_json("thresholds", {"review": 0.5})
     open_run("configs/demo.toml", as_of="2026-05-01T00:00Z")
     assert not (run.evidence / "thresholds.json").exists()
+
+
+def test_features_that_notebooks_shared_are_gone_before_the_report_searches_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / features_kept.FILE).write_bytes(b"unreadable")
+    there: list[list[Path]] = []
+    monkeypatch.setattr(making, "checked_reports", lambda run, needles: there.append(list(run.folder.rglob("*.kept"))))
+    workflow._report(SimpleNamespace(folder=tmp_path, done=lambda *_: None), None)
+    assert there == [[]]
