@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 a step failed; 2 the input breaks a rule; 75 another run i
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -321,6 +322,8 @@ def notebook(
 
 def main() -> None:
     """Run the command line; a refused input is a sentence on standard error and an exit code, not a traceback."""
+    # What a command imports stays to its end; to look it through for garbage, then and at last, takes seconds.
+    gc.set_threshold(20_000)
     try:
         app()
     except Exception as error:
@@ -336,6 +339,8 @@ def main() -> None:
             raise
         sys.stderr.write(f"{error}\n")
         sys.exit(code)
+    finally:
+        gc.freeze()
 
 
 if __name__ == "__main__":

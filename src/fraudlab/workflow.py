@@ -42,6 +42,9 @@ REPORT_STEP = ("report", "Report")
 FIRST_TRACKED = "04_evaluate"
 # Before this one the version in shadow is looked at, because it may become the champion to compare with.
 TRAINING = "03_train"
+BEFORE_TRAINING = ("01_ingest", "02_explore")
+# Their work is in threads, one a core.
+BUSY = ("03_train", "05_explain")
 # What a notebook's calls import later, loaded while its kernel waits for its turn.
 LATER = {"05_explain": ("fraudlab.recipe",), "06_register": ("fraudlab.tracking",)}
 
@@ -329,16 +332,19 @@ def _run_steps(
 ) -> None:
     """Run the steps that the state file does not call done, keep what they made in MLflow, then move the alias.
 
-    While the first notebook is at work in its kernel, this process opens MLflow; while the last is, it gets the search
-    for raw identifiers ready.
+    While a notebook keeps one core busy, what is to come is got ready on another: MLflow is opened during the first,
+    the search for raw identifiers and the queue are readied from the fourth on, the report's pictures are drawn during
+    the last, and the kernels of later notebooks import.
     """
     done: list[dict[str, Any]] = read_state(run.folder / "state.json").get("steps", [])
     known = {step["step"] for step in done}
     to_come = [step for step, _ in STEPS if step not in known]
-    _start_ahead(ahead, project, to_come)
-    registry, needles = meanwhile.submit(_open_registry, run.workspace), None
+    pictures: dict[bytes, Any] = {}
+    needles = drawn = None
     steps = [*STEPS, REPORT_STEP]
     tracked, status = run.load_json("run").get("mlflow_run_id"), "FAILED"
+    _start_ahead(ahead, project, "", to_come)
+    registry = meanwhile.submit(ahead.in_turn, _open_registry, run.workspace)
     if tracked is not None:  # a launcher before this one was cut off
         tracking, client = registry.result()
         tracking.reopen_run(client, tracked)
@@ -346,7 +352,7 @@ def _run_steps(
         for number, (step, title) in enumerate(steps, start=1):
             if step in known:
                 continue
-            if step != STEPS[0][0]:
+            if step not in BEFORE_TRAINING:
                 tracking, client = registry.result()
             if step == TRAINING:
                 _settle_shadow(run, progress)
@@ -356,11 +362,15 @@ def _run_steps(
             if step == FIRST_TRACKED and tracked is None:
                 tracked = tracking.start_run(client, run.config, name=run.folder.name, tags=run.tags())
                 run.note(mlflow_run_id=tracked)
+            _start_ahead(ahead, project, step, to_come)
+            if step not in (*BEFORE_TRAINING, TRAINING) and needles is None:
+                needles = meanwhile.submit(ahead.in_turn, _ready_the_end, run.config)
             if step == STEPS[-1][0]:
-                needles = meanwhile.submit(_identifiers, run.config)
-            _start_ahead(ahead, project, to_come[to_come.index(step) + 1 :] if step in to_come else [])
+                drawn = meanwhile.submit(ahead.in_turn, _draw_ahead, run, pictures)
             if step == REPORT_STEP[0]:
-                _report(run, needles.result() if needles else None)
+                if drawn is not None:
+                    drawn.result()
+                _report(run, needles.result(), pictures)
             else:
                 _run_step(step, run, project, ahead)
             if step == FIRST_TRACKED:  # here, where MLflow is loaded already
@@ -374,7 +384,6 @@ def _run_steps(
             done.append(event)
             _write_state(run, "running", done)
             progress(event)
-        tracking, client = registry.result()
         for name in ("evidence", "figures", "notebooks"):
             tracking.log_folder(client, tracked, run.folder / name, name)
         for path in run.report_files():
@@ -388,6 +397,7 @@ def _run_steps(
             # A refusal leaves nothing behind: the sentence says all there is to know.
             shutil.rmtree(run.folder, ignore_errors=True)
             raise
+        meanwhile.shutdown(wait=False, cancel_futures=True)
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         _write_state(run, "failed", done)
         raise
@@ -396,15 +406,23 @@ def _run_steps(
             tracking.finish_run(client, tracked, status)
 
 
-def _start_ahead(ahead: Kernels, project: Path, to_come: list[str]) -> None:
-    """Start the kernel of the first of these steps, so that it is ready when its turn comes."""
-    if to_come and (notebook := project / "notebooks" / f"{to_come[0]}.ipynb").is_file():
-        ahead.start(notebook, LATER.get(to_come[0], ()))
+def _start_ahead(ahead: Kernels, project: Path, step: str, to_come: list[str]) -> None:
+    """Start the kernels that can get ready while a step is at work; "" is before the first, whose own is started.
+
+    One ahead, and two where the next one keeps all cores busy, so that nothing starts beside it.
+    """
+    if step in (*BUSY, REPORT_STEP[0]):
+        return
+    for later in to_come[to_come.index(step) + 1 :] if step else to_come:
+        if (notebook := project / "notebooks" / f"{later}.ipynb").is_file():
+            ahead.start(notebook, LATER.get(later, ()), now=not step)
+        if not step or later not in BUSY:
+            break
 
 
 def _open_registry(workspace: Workspace) -> tuple[Any, Any]:
     """Open MLflow and end the runs that died in it; return `fraudlab.tracking`, seconds to import, and a client."""
-    from fraudlab import tracking
+    from fraudlab import shadowing, tracking  # noqa: F401  (both are asked for before training)
 
     client = tracking.open_store(workspace)
     tracking.answers(workspace)
@@ -419,17 +437,25 @@ def _run_step(step: str, run: Run, project: Path, ahead: Kernels) -> None:
     run_notebook(notebook, run.folder / "notebooks" / notebook.name, parameters, cwd=run.workspace.root, ahead=ahead)
 
 
-def _identifiers(config: RunConfig) -> list[str]:
+def _ready_the_end(config: RunConfig) -> list[str]:
+    """Import what the end asks for, seconds of it, and return the raw identifiers that the report's step looks for."""
+    from fraudlab.casework import queue  # noqa: F401
     from fraudlab.report.making import identifiers_to_find
 
     return identifiers_to_find(config)
 
 
-def _report(run: Run, needles: list[str] | None) -> None:
+def _draw_ahead(run: Run, pictures: dict[bytes, Any]) -> None:
+    from fraudlab.report.making import draw_ahead
+
+    draw_ahead(run, pictures)
+
+
+def _report(run: Run, needles: list[str], pictures: dict[bytes, Any]) -> None:
     from fraudlab.report.making import checked_reports
 
     features_kept.forget(run.folder / "private")  # no notebook is to come, and all that is there will be searched
-    run.done(REPORT_STEP[0], checked_reports(run, needles))
+    run.done(REPORT_STEP[0], checked_reports(run, needles, pictures))
 
 
 def _write_index(workspace: Workspace) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fraudlab.executing import imported, kernels, load, run_notebook
+from fraudlab.executing import imported, kernels, load, run_notebook, turn
 from fraudlab.schema import FraudlabError
 
 
@@ -71,6 +71,39 @@ def test_a_kernel_that_nobody_takes_or_that_died_does_no_harm(tmp_path: Path) ->
         assert len(children() - before) == 1
     assert children() == before
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_imports_ahead_wait_for_their_turn_and_a_process_that_dies_gives_it_up(tmp_path: Path) -> None:
+    place = tmp_path / "turn"
+    line = (
+        f"from fraudlab.executing import load; print('up', flush=True); load(['wave'], {str(place)!r}); print('done')"
+    )
+    with turn(place):
+        other = subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "up\n"
+        time.sleep(0.5)
+        assert other.poll() is None, "it waits"
+    assert other.communicate(timeout=30)[0] == "done\n"
+    holds = f"from fraudlab.executing import turn; import pathlib, time\nwith turn(pathlib.Path({str(place)!r})):\n "
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holds + "print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    with turn(place), turn(tmp_path / "no" / "such folder" / "turn"):
+        holder.communicate()
+
+
+def test_papermill_comes_without_the_grammars_that_nobody_asks_for(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fraudlab.executing import run_notebook\n"
+        f"run_notebook(Path({str(notebook(tmp_path, 'here', 'print(1)'))!r}), Path({str(tmp_path / 'out.ipynb')!r}), "
+        f"{{}}, cwd=Path({str(tmp_path)!r}))\n"
+        "print('rfc3987_syntax' in sys.modules, 'jsonschema' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "False True\n"
+    assert printed(tmp_path / "out.ipynb") == ["1"]
 
 
 def test_what_is_wrong_with_an_import_is_said_by_the_notebook(tmp_path: Path) -> None:

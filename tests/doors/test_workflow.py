@@ -479,12 +479,39 @@ def test_interactive_notebooks_find_the_config_from_their_folder(
     assert not (run.evidence / "thresholds.json").exists()
 
 
+def test_kernels_get_ready_while_a_notebook_leaves_a_core_to_them(tmp_path: Path) -> None:
+    started: list[tuple[str, str, bool]] = []
+
+    class Ahead:
+        def start(self, notebook: Path, also: tuple[str, ...], *, now: bool) -> None:
+            if notebook.stem not in [each for _, each, _ in started]:
+                started.append((step, notebook.stem, now))
+
+    order = [step for step, _ in workflow.STEPS]
+    for step in ("", *order, "report"):
+        workflow._start_ahead(Ahead(), ROOT, step, order)
+    assert started == [
+        ("", "01_ingest", True),
+        ("01_ingest", "02_explore", False),
+        ("02_explore", "03_train", False),
+        ("02_explore", "04_evaluate", False),
+        ("04_evaluate", "05_explain", False),
+        ("04_evaluate", "06_register", False),
+    ]
+    started.clear()
+    for step in ("", "05_explain", "06_register", "report"):
+        workflow._start_ahead(Ahead(), ROOT, step, order[4:])
+    assert started == [("", "05_explain", True)], "a resumed run starts its first, and nothing beside busy ones"
+
+
 def test_features_that_notebooks_shared_are_gone_before_the_report_searches_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / features_kept.FILE).write_bytes(b"unreadable")
     there: list[list[Path]] = []
-    monkeypatch.setattr(making, "checked_reports", lambda run, needles: there.append(list(run.folder.rglob("*.kept"))))
-    workflow._report(SimpleNamespace(folder=tmp_path, done=lambda *_: None), None)
+    monkeypatch.setattr(
+        making, "checked_reports", lambda run, needles, pictures: there.append(list(run.folder.rglob("*.kept")))
+    )
+    workflow._report(SimpleNamespace(folder=tmp_path, done=lambda *_: None), [], {})
     assert there == [[]]

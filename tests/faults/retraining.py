@@ -187,6 +187,9 @@ class Later:
     def __exit__(self, *_: Any) -> None:
         pass
 
+    def shutdown(self, **_: Any) -> None:
+        pass
+
     def submit(self, work: Callable[..., Any], *given: Any) -> Later:
         """Return what does the work once, when asked."""
         later = Later(1)
@@ -216,7 +219,7 @@ def retrain(world: World, root: Path, watch: Watch, *, begin: str, until: str, b
         _execute(Path(notebook), Path(output), parameters, cwd, watch)
 
     papermill.execute_notebook = execute
-    executing.Kernels.start = executing.Kernels.take = lambda *_: None  # no kernel of Jupyter's is needed
+    executing.Kernels.start = executing.Kernels.take = lambda *_, **__: None  # no kernel of Jupyter's is needed
     workflow.ThreadPoolExecutor = Later  # type: ignore[misc,assignment]
     workspace, name = Workspace(root), world.name
     steps = read_state(root / "runs" / name / "state.json").get("steps") if name else None

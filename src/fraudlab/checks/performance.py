@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from fraudlab.checks.finding import Answer, named, not_applicable
 from fraudlab.schema import InputError
@@ -280,6 +279,8 @@ def settled(looks: pd.DataFrame | None, metrics: pd.DataFrame | None = None, mod
 
 def _best_of(several: int) -> float:
     """Return the mean of the largest of so many draws from a standard normal distribution."""
+    from scipy.stats import norm
+
     at = np.linspace(-10, 10, 4001)
     density = several * norm.pdf(at) * norm.cdf(at) ** (several - 1)
     return float(np.trapezoid(at * density, at))

@@ -41,7 +41,7 @@ from fraudlab.plots.performance import (
     tiers,
 )
 from fraudlab.plots.rules import rules_backtest, rules_overlap
-from fraudlab.plots.style import Picture, share, value_text
+from fraudlab.plots.style import Picture, keeping, share, value_text
 from fraudlab.plots.unusual import unusual
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "fraud_kinds",
     "hour_by_label",
     "importance",
+    "keeping",
     "label_maturity",
     "maturity_by_source",
     "metric_intervals",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import matplotlib
@@ -105,6 +107,10 @@ class Picture(Figure):
 
     def svg(self) -> str:
         """Return the picture as SVG text: the same bytes for the same numbers, without links or metadata."""
+        return self._svg
+
+    @functools.cached_property
+    def _svg(self) -> str:
         target = io.StringIO()
         with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
             # Text stays text, so the reader's fonts draw what the style's lack: Chinese, for one.
@@ -142,13 +148,37 @@ def signed(value: float, sign: str = "+") -> str:
     return format(round(value, 2) + 0.0, f"{sign}.2f").replace("-", "−")
 
 
+_kept: dict[bytes, Picture] | None = None
+
+
+@contextlib.contextmanager
+def keeping(pictures: dict[bytes, Picture]) -> Iterator[None]:
+    """Draw each picture once: who asks again with the same numbers gets the one in `pictures`; one thread at a time.
+
+    Drawing is most of a report's time. Its second language has the same pictures, and a launcher draws them ahead.
+    """
+    global _kept
+    before, _kept = _kept, pictures
+    try:
+        yield
+    finally:
+        _kept = before
+
+
 def drawn(draw: Callable[..., Picture]) -> Callable[..., Picture]:
     """Draw in the house style whatever the caller's own settings are, and leave those untouched."""
 
     @functools.wraps(draw)
     def styled(*args: Any, **kwargs: Any) -> Picture:
+        if _kept is not None:
+            asked = pickle.dumps((draw.__module__, draw.__qualname__, args, kwargs))
+            if asked in _kept:
+                return _kept[asked]
         with matplotlib.rc_context(_STYLE):
-            return draw(*args, **kwargs)
+            picture = draw(*args, **kwargs)
+        if _kept is not None:
+            _kept[asked] = picture
+        return picture
 
     return styled
 

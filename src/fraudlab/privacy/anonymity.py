@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linprog
 
 from fraudlab.schema import InputError, require_columns
 
@@ -584,6 +583,8 @@ def _derivable(counts: np.ndarray, hidden: np.ndarray, lines: list[_Line]) -> np
     exposed = np.zeros(len(counts), dtype=bool)
     if not touched:
         return exposed
+    from scipy.optimize import linprog  # half a second to import, for the tables that hide something
+
     truth = counts[places].astype(float)
     free = np.zeros(len(places), dtype=bool)
     for cell in range(len(places)):

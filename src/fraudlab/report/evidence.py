@@ -240,11 +240,7 @@ def read_evidence(folder: Path) -> Evidence:
     if not folder.is_dir():
         raise InputError(f"report: no evidence folder at {folder}; run the notebooks first (fraudlab retrain)")
     problems: list[str] = []
-    found: dict[str, Any] = {}
-    for name, (required, keys) in DOCUMENTS.items():
-        found[name] = _read_json(folder / f"{name}.json", required, keys.split(), problems)
-    for name, (required, columns) in TABLES.items():
-        found[name] = _read_csv(folder / f"{name}.csv", required, columns.split(), problems)
+    found = _read_files(folder, problems)
     config_text = _read_text(folder / "config.toml", True, problems) or ""
     config: dict[str, Any] = {}
     try:
@@ -255,6 +251,37 @@ def read_evidence(folder: Path) -> Evidence:
     evidence = Evidence(**found, config=config, config_text=config_text, digest=evidence_digest(folder))
     refuse(_contradictions(evidence))
     return evidence
+
+
+def evidence_so_far(folder: Path) -> Evidence:
+    """Read the evidence of a run that is going on, in which nothing is decided yet.
+
+    Raises
+    ------
+    InputError : what a report needs beside the decision is missing or damaged.
+    """
+    problems: list[str] = []
+    config = tomllib.loads(_read_text(folder / "config.toml", True, problems) or "")
+    thresholds = _read_json(folder / "thresholds.json", True, [], problems)
+    found = _read_files(folder, problems, to_come="decision")
+    refuse(problems)
+    found["decision"] = {
+        "decision": "kept champion",
+        "reasons": [],
+        "gate": [],
+        "thresholds": thresholds,
+        "alerts_per_day": config.get("decision", {}).get("alerts_per_day", 0),
+    }
+    return Evidence(**found, config=config, config_text="", digest="")
+
+
+def _read_files(folder: Path, problems: list[str], to_come: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, (required, keys) in DOCUMENTS.items():
+        found[name] = _read_json(folder / f"{name}.json", required and name != to_come, keys.split(), problems)
+    for name, (required, columns) in TABLES.items():
+        found[name] = _read_csv(folder / f"{name}.csv", required, columns.split(), problems)
+    return found
 
 
 def evidence_digest(folder: Path) -> str:

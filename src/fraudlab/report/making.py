@@ -8,20 +8,26 @@ make_reports(run, languages=["zh"], formats=["pdf"])  # what a reviewer asked fo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fraudlab.checks import CHECKS, overview
 from fraudlab.config import RunConfig, Workspace
 from fraudlab.datasets import raw_identifiers
+from fraudlab.plots import Picture, keeping
 from fraudlab.privacy.keys import KeyUnavailableError
 from fraudlab.report import build_report
+from fraudlab.report.blocks import Figure, Group
+from fraudlab.report.evidence import evidence_so_far
 from fraudlab.report.index import write_index
 from fraudlab.report.monitoring import bring_findings
 from fraudlab.report.notebooks import export_notebooks
 from fraudlab.report.pdf import to_pdf
 from fraudlab.report.sealing import Signer, open_signer
+from fraudlab.report.sections import DEVELOPMENT, GOVERNANCE, VALIDATION
 from fraudlab.runs import Run
 from fraudlab.schema import FraudlabError
 
@@ -39,7 +45,13 @@ class Made:
     remarks: list[str]
 
 
-def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: Sequence[str] | None = None) -> Made:
+def make_reports(
+    run: Run,
+    *,
+    languages: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    pictures: dict[bytes, Picture] | None = None,
+) -> Made:
     """Write a run's reports, from its evidence, its executed notebooks as pages beside them, and the index anew.
 
     Parameters
@@ -47,6 +59,7 @@ def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: S
     run : its `evidence` folder is read, and `notebooks` where a launcher has run them.
     languages : of `language.LANGUAGES`; default: those of the config's `[report]`.
     formats : html, pdf; default: those of the config. A PDF is made from the HTML, which is written in any case.
+    pictures : those of `draw_ahead`.
 
     Returns
     -------
@@ -59,16 +72,17 @@ def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: S
     signer, remarks = signer_of(run.workspace)
     remarks += [remark] if (remark := bring_findings(run)) else []
     reports: list[Path] = []
-    for lang in languages or run.config.report.languages:
-        html = build_report(run.folder, run.report_file(lang), lang=lang, signer=signer)
-        reports.append(html)
-        if "pdf" in (formats or run.config.report.formats):
-            pdf = run.report_file(lang, "pdf")
-            try:
-                remarks += to_pdf(html, pdf, signer)
-                reports.append(pdf)
-            except FraudlabError as error:
-                remarks.append(str(error))
+    with keeping({} if pictures is None else pictures):
+        for lang in languages or run.config.report.languages:
+            html = build_report(run.folder, run.report_file(lang), lang=lang, signer=signer)
+            reports.append(html)
+            if "pdf" in (formats or run.config.report.formats):
+                pdf = run.report_file(lang, "pdf")
+                try:
+                    remarks += to_pdf(html, pdf, signer)
+                    reports.append(pdf)
+                except FraudlabError as error:
+                    remarks.append(str(error))
     pages = export_notebooks(
         sorted((run.folder / "notebooks").glob("*.ipynb")),
         run.workspace.reports / run.folder.name / "notebooks",
@@ -79,6 +93,26 @@ def make_reports(run: Run, *, languages: Sequence[str] | None = None, formats: S
     return Made(reports, pages, write_index(run.workspace, signer), list(dict.fromkeys(remarks)))
 
 
+def draw_ahead(run: Run, pictures: dict[bytes, Picture]) -> None:
+    """Draw into `pictures` what the evidence of a run that is going on asks for already, for `make_reports` to find.
+
+    What cannot be drawn yet is drawn with the report, which says what is wrong.
+    """
+    with contextlib.suppress(FraudlabError), keeping(pictures):
+        evidence = evidence_so_far(run.evidence)
+        for section in (*DEVELOPMENT, *VALIDATION, *GOVERNANCE):
+            with contextlib.suppress(Exception):
+                _draw(section(evidence).blocks)
+
+
+def _draw(blocks: Sequence[Any]) -> None:
+    for block in blocks:
+        if isinstance(block, Figure):
+            block.picture.svg()
+        elif isinstance(block, Group):
+            _draw(block.blocks)
+
+
 def identifiers_to_find(config: RunConfig) -> list[str]:
     """Return the raw identifiers that no output may hold, with the search for them made ready."""
     needles = raw_identifiers(config)
@@ -86,7 +120,7 @@ def identifiers_to_find(config: RunConfig) -> list[str]:
     return needles
 
 
-def checked_reports(run: Run, needles: list[str] | None = None) -> str:
+def checked_reports(run: Run, needles: list[str] | None = None, pictures: dict[bytes, Picture] | None = None) -> str:
     """Write the reports once no raw identifier is in what the run wrote, and keep them if none is in them either.
 
     They come in each language and format of the config; the notebooks' pages and the index lie beside them.
@@ -95,6 +129,7 @@ def checked_reports(run: Run, needles: list[str] | None = None) -> str:
     ----------
     run : a run whose notebooks have ended.
     needles : the raw identifiers of its source; default: `identifiers_to_find` is asked.
+    pictures : those of `draw_ahead`.
 
     Returns
     -------
@@ -110,7 +145,7 @@ def checked_reports(run: Run, needles: list[str] | None = None) -> str:
     every = earlier + overview({"identifiers": finding}).to_dict("records")
     run.save_json("checks", sorted(every, key=lambda check: check["code"]))
     if not finding.stops:
-        made = make_reports(run)
+        made = make_reports(run, pictures=pictures)
         written = [*made.reports, *made.notebooks]
         finding = CHECKS["FL004"](written, needles, root=run.workspace.reports)
         if finding.stops:
