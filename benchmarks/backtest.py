@@ -103,6 +103,10 @@ def result_of(world: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str
             for policy in POLICIES
         },
         "totals": rows,
+        "estimates": [
+            {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
+            for row in tables["backtest_estimates"].to_dict("records")
+        ],
     }
 
 
@@ -168,7 +172,29 @@ def of_world(result: Mapping[str, Any]) -> str:
         f"{result['payments_judged']:,} payments from {result['from']} to {result['to']}, {result['models']} models; "
         f"{seconds['wall'] / 60:.1f} minutes on {result['jobs']} processes, {seconds['cpu'] / 60:.1f} of CPU."
     )
-    return "\n\n".join([told, table(head, rows), "\n".join(f"- {said}." for said in result["said"])])
+    told_by = [told, table(head, rows), "\n".join(f"- {said}." for said in result["said"])]
+    return "\n\n".join([*told_by, *([_estimates(result["estimates"])] if result.get("estimates") else [])])
+
+
+def _estimates(rows: list[Mapping[str, Any]]) -> str:
+    """Tabulate how far the estimates made at each week's end, before labels, were from what the weeks turned out."""
+    head = ["policy", "told at a week's end", "too high by", "off by", "spread", "by chance alone", "weeks"]
+    names = {"precision": "precision stated", "corrected precision": "precision corrected", "recall": "recall stated"}
+
+    def points(value: float | None, sign: str = "") -> str:
+        return "not told" if value is None else f"{100 * value:{sign}.1f}".replace("-", "−")
+
+    told = [
+        [
+            row["policy"],
+            names[row["metric"]],
+            points(row["bias"], "+"),
+            *(points(row[key]) for key in ("error", "typical", "chance")),
+            f"{row['n']}",
+        ]
+        for row in rows
+    ]
+    return "Estimates before labels, in points, against what the weeks turned out to be:\n\n" + table(head, told)
 
 
 def parts(results: Mapping[str, Any]) -> dict[str, str]:

@@ -122,7 +122,9 @@ def backtest(
         walked = bt.walk(world, chosen, start, end, step=step, folder=folder / "models", jobs=jobs, tell=tell)
         made = time.perf_counter()
         tell("judging what the champions would have found")
-        tables = bt.judge(world, walked, n_boot=n_boot)
+        scored = bt.score_walk(world, walked)
+        tables = bt.judge(world, walked, scored, n_boot=n_boot)
+        tables["backtest_estimates"] = bt.measured(world, walked, scored)
         judged = time.perf_counter()
         payments = world.transactions["event_time"]
         facts = {

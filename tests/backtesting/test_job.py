@@ -69,7 +69,7 @@ def test_the_command_leaves_evidence_and_a_page_and_no_model(home: Workspace, st
     folder = home.runs / started["name"]
     assert {path.name for path in (folder / "evidence").iterdir()} == {
         "backtest.json",
-        *(f"backtest_{name}.csv" for name in ("champions", "periods", "precision", "totals")),
+        *(f"backtest_{name}.csv" for name in ("champions", "estimates", "periods", "precision", "totals")),
     }
     assert {path.name for path in folder.iterdir()} == {".lock", "evidence"}
     page = Path(started["page"])

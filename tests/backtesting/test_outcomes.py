@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fraudlab import plots
-from fraudlab.backtesting import World, decided, judge, overview
-from fraudlab.backtesting.outcomes import score_walk
+from fraudlab.backtesting import World, decided, judge, measured, overview, score_walk
+from fraudlab.backtesting.estimates import weekly
+from fraudlab.backtesting.outcomes import Judged
 from fraudlab.backtesting.walking import Walk
 from fraudlab.metrics import top_cases
 from fraudlab.privacy.disclosure import protected
@@ -24,7 +27,8 @@ FACTS = {
 
 @pytest.fixture(scope="module")
 def tables(world: World, walked: Walk) -> dict[str, pd.DataFrame]:
-    return judge(world, walked, n_boot=60)
+    judged = score_walk(world, walked)
+    return judge(world, walked, judged, n_boot=60) | {"backtest_estimates": measured(world, walked, judged)}
 
 
 def test_money_is_added_up_as_by_hand(world: World, walked: Walk, tables: dict[str, pd.DataFrame]) -> None:
@@ -150,3 +154,72 @@ def test_the_page_holds_everything_and_nothing_from_outside(tables: dict[str, pd
     assert html.count("weekly-ungated") >= 4
     for who in ("c010", "c020", "t00001"):
         assert who not in html
+
+
+def test_each_week_is_estimated_from_what_was_known_at_its_end(world: World, walked: Walk) -> None:
+    judged = score_walk(world, walked)
+    told = weekly(world, walked, judged, "never")
+    rows = world.transactions.iloc[judged.rows].reset_index(drop=True)
+    case = [rows["event_time"].dt.floor("D"), rows["customer_id"]]
+    risk, alert = judged.risk["never"], judged.alert["never"]
+    assert risk.between(0, 1).all()
+    assert not risk.equals(judged.score["never"])
+    cases = pd.DataFrame({"risk": risk, "alert": alert, "fraud": rows["is_fraud"].astype(bool)}).groupby(case).max()
+    week = (cases.index.get_level_values(0) - walked.start) // pd.Timedelta(days=7)
+    for number, mine in cases.groupby(week):
+        alerted = mine[mine["alert"]]
+        row = told.iloc[number]
+        assert row["alerts"] == len(alerted)
+        assert row["precision_expected"] == pytest.approx(alerted["risk"].mean())
+        assert row["precision"] == pytest.approx(alerted["fraud"].mean())
+        assert row["recall"] == pytest.approx(alerted["fraud"].sum() / mine["fraud"].sum())
+        assert row["recall_expected"] == pytest.approx(alerted["risk"].sum() / mine["risk"].sum())
+    assert told["precision_corrected"].isna().tolist() == [True, True, True, False], "three mature weeks are needed"
+
+    # What becomes known after the third week has ended changes nothing of what is said of it then.
+    third = walked.start + pd.Timedelta(days=21)
+    later = world.transactions.copy()
+    late = (later["label_time"] > third).to_numpy()
+    later.loc[late, "is_fraud"] = False
+    other = dataclasses.replace(world, transactions=later)
+    again = weekly(other, walked, judged, "never")
+    said = ["alerts", "precision_expected", "precision_corrected", "recall_expected"]
+    pd.testing.assert_frame_equal(told.loc[:2, said], again.loc[:2, said])
+    assert again["hits"].sum() < told["hits"].sum()
+
+
+def test_a_long_walk_is_corrected_by_earlier_weeks_alone(world: World, walked: Walk) -> None:
+    """Twelve weeks of a champion that states twice the risk: each week is halved by those mature when it ended."""
+    rng = np.random.default_rng(5)
+    start = pd.Timestamp("2026-01-05", tz="UTC")
+    n, weeks = 6000, 12
+    when = start + pd.to_timedelta(np.sort(rng.integers(0, weeks * 7 * 86_400, n)), unit="s")
+    risk = rng.uniform(0.1, 0.5, n)
+    fraud = rng.random(n) < risk / 2
+    payments = pd.DataFrame(
+        {
+            "event_time": when.astype("datetime64[us, UTC]"),
+            "customer_id": [f"c{i}" for i in range(n)],
+            "is_fraud": pd.array(fraud, dtype="boolean"),
+            "label_time": (when + pd.Timedelta(days=5)).astype("datetime64[us, UTC]"),
+        }
+    )
+    frame = pd.DataFrame({"p": risk})
+    judged = Judged(np.arange(n), np.zeros(n), frame, frame, frame > 0.3)
+    long = dataclasses.replace(walked, start=start, end=start + pd.Timedelta(days=7 * weeks))
+    here = dataclasses.replace(world, transactions=payments)
+    table = measured(here, long, judged).set_index("metric")
+    assert table.loc["precision", "bias"] == pytest.approx(0.2, abs=0.02), "risks of .3 to .5 state .4, and .2 are so"
+    assert abs(table.loc["corrected precision", "bias"]) < 0.02
+    assert table.loc["corrected precision", "typical"] == pytest.approx(
+        table.loc["corrected precision", "chance"], rel=0.5
+    )
+    told = weekly(here, long, judged, "p")
+    number = np.asarray((when - start) // pd.Timedelta(days=7))
+    # Frauds are known after five days: when week w ends, the weeks before it are mature and it is not.
+    for at in range(3, weeks):
+        before = (number < at) & (risk > 0.3)
+        factor = fraud[before].sum() / risk[before].sum()
+        expected = risk[(number == at) & (risk > 0.3)].mean() * factor
+        assert told["precision_corrected"].iloc[at] == pytest.approx(expected)
+    assert told["precision_corrected"].iloc[:3].isna().all()

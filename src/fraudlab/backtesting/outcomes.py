@@ -31,12 +31,14 @@ WAYS = ("budget", "threshold")
 class Judged:
     """The payments judged: their positions, their period (its first day), and what each policy says of them.
 
-    `score` and `alert` have a column per policy; `alert` says whether the score reaches the champion's own threshold.
+    `score`, `risk` and `alert` have a column per policy; `risk` is what the champion states, NaN where it states none,
+    and `alert` says whether the score reaches the champion's own threshold.
     """
 
     rows: np.ndarray
     period: np.ndarray
     score: pd.DataFrame
+    risk: pd.DataFrame
     alert: pd.DataFrame
 
 
@@ -75,8 +77,7 @@ def score_walk(world: World, walked: Walk) -> Judged:
     courses = {name: walked.champions(name) for name in names}
     parts: list[np.ndarray] = []
     periods: list[np.ndarray] = []
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    alerts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    told: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
     kept: dict[pd.Timestamp, Any] = {}
     for number, (begin, end, _) in enumerate(courses[names[0]]):
         rows = judged_rows(world, begin, end)
@@ -88,7 +89,7 @@ def score_walk(world: World, walked: Walk) -> Judged:
         features = world.features.iloc[rows].reset_index(drop=True)
         parts.append(rows)
         periods.append(np.full(len(rows), f"{begin:%Y-%m-%d}", dtype=object))
-        found: dict[pd.Timestamp, tuple[np.ndarray, np.ndarray]] = {}
+        found: dict[pd.Timestamp, tuple[np.ndarray, ...]] = {}
         for name in names:
             champion = courses[name][number][2]
             if champion not in kept:
@@ -97,22 +98,22 @@ def score_walk(world: World, walked: Walk) -> Judged:
                 model, facts = kept[champion]
                 with threadpool_limits(1):
                     score = model.score(features)
-                found[champion] = score, score >= review_threshold(facts)
-            scores[name].append(found[champion][0])
-            alerts[name].append(found[champion][1])
-    return Judged(
-        np.concatenate(parts),
-        np.concatenate(periods),
-        pd.DataFrame({name: np.concatenate(each) for name, each in scores.items()}),
-        pd.DataFrame({name: np.concatenate(each) for name, each in alerts.items()}),
-    )
+                risk = np.full(len(score), np.nan) if model.calibrator is None else model.risk_of(score)
+                found[champion] = score, risk, score >= review_threshold(facts)
+            told[name].append(found[champion])
+    columns = [
+        pd.DataFrame({name: np.concatenate([part[at] for part in mine]) for name, mine in told.items()})
+        for at in range(3)
+    ]
+    return Judged(np.concatenate(parts), np.concatenate(periods), *columns)
 
 
-def judge(world: World, walked: Walk, *, n_boot: int = 500) -> dict[str, pd.DataFrame]:
+def judge(world: World, walked: Walk, judged: Judged, *, n_boot: int = 500) -> dict[str, pd.DataFrame]:
     """Table what each policy would have brought.
 
     Parameters
     ----------
+    judged : of `score_walk`.
     n_boot : bootstrap replicates; of entities, and of weeks.
 
     Returns
@@ -127,7 +128,7 @@ def judge(world: World, walked: Walk, *, n_boot: int = 500) -> dict[str, pd.Data
     - backtest_periods: policy, by, period, cases (reviewed), gained and lost (frauds that this policy, or the first,
       catches alone), difference (what it saved more than the first, net of costs, since the first day).
     """
-    config, judged = world.config, score_walk(world, walked)
+    config = world.config
     payments = world.transactions.iloc[judged.rows].reset_index(drop=True)
     y = payments["is_fraud"].to_numpy(dtype=bool).astype(np.int8)
     where: dict[str, Any] = {"event_time": payments["event_time"], "entity": payments[config.split.entity]}

@@ -65,6 +65,7 @@ def backtest_page(
         Part("In a sentence each", [f"{said}." for said in facts["said"]], []),
         Part("The policies", [], [_policies(facts, champions)]),
         *(_totals(totals, by) for by in CHOSEN),
+        Part("How good the estimate is before labels come", [_ESTIMATE], [_estimates(tables["backtest_estimates"])]),
         Part("Who served, and why", [_WHY], [_history(champions)]),
         Part("How it was walked", _how(facts), []),
     ]
@@ -80,6 +81,34 @@ _WHY = (
     "groups of customers, remembered frauds and the champion are asked as in a retraining; those that need a whole "
     "run's evidence are not."
 )
+
+
+_ESTIMATE = (
+    "When a week ends, few of its frauds are known, and the monitoring tells what the champion's stated risks come to "
+    "over its alerts, then the same corrected by what earlier weeks, known by then, turned out to be. Held here, week "
+    "by week, against what the week turned out to be with every label of now. Chance: how far a week lies from its own "
+    "expectation because its frauds are few; no estimate can come closer."
+)
+ESTIMATED = {
+    "precision": "Precision of the alerts, as risks state it",
+    "corrected precision": "the same, corrected by earlier weeks",
+    "recall": "Frauds caught, as risks state it",
+}
+
+
+def _estimates(table: pd.DataFrame) -> Grid:
+    rows: list[list[str | Cell]] = []
+    for row in table.itertuples():
+        if np.isfinite(row.bias):
+            # Without its sign: an error is no change.
+            apart = [f"{plots.points(value).lstrip('+')} points" for value in (row.error, row.typical, row.chance)]
+            told: list[str | Cell] = [f"{plots.points(row.bias)} points", *apart]
+        else:
+            told = [Cell("–", str(row.note).partition(":")[0]), "–", "–", "–"]
+        rows.append([str(row.policy), ESTIMATED[str(row.metric)], *told, f"{row.n:,}"])
+    head = ["Policy", "What is told", "Too high by", "Off by", "Spread", "Chance", "Weeks"]
+    caption = "The estimate of each week at its end, less what the week turned out to be: mean, mean size, spread"
+    return Grid(caption, head, rows, "llrrrrr")
 
 
 def _policies(facts: Mapping[str, Any], champions: pd.DataFrame) -> Grid:
