@@ -42,7 +42,7 @@ def for_kernels(workspace: Workspace) -> Iterator[None]:
         before = {name: os.environ.get(name) for name in wanted}
         umask = os.umask(0o077)
         os.environ.update(wanted)
-        tempfile.tempdir = None  # asked for anew
+        tempfile.tempdir = str(scratch)
         try:
             yield
         finally:
@@ -52,14 +52,14 @@ def for_kernels(workspace: Workspace) -> Iterator[None]:
                     os.environ.pop(name)
                 else:
                     os.environ[name] = value
-            tempfile.tempdir = None
+            tempfile.tempdir = None  # asked for anew
 
 
 @contextlib.contextmanager
 def _scratch(workspace: Workspace) -> Iterator[Path]:
     """Make a folder for temporary files under a name that the next launcher knows, empty; remove it at the end."""
     digest = hashlib.sha256(str(workspace.root.resolve()).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir(), f"fraudlab-{os.getuid()}-{digest}")
+    folder = Path(_place(), f"fraudlab-{os.getuid()}-{digest}")
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -68,11 +68,20 @@ def _scratch(workspace: Workspace) -> Iterator[Path]:
             for left in folder.iterdir():
                 _remove(left)
         else:  # somebody else's, in a place where everybody writes
-            folder = Path(tempfile.mkdtemp(prefix="fraudlab-"))
+            folder = Path(tempfile.mkdtemp(prefix="fraudlab-", dir=_place()))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place() -> str:
+    """Return the system's folder for temporary files.
+
+    `tempfile` writes a file there to try it, which a kill at that moment leaves behind under no name to find it by.
+    """
+    named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return next((place for place in (*named, "/tmp") if place and os.path.isdir(place)), None) or tempfile.gettempdir()
 
 
 def sweep(workspace: Workspace, name: str) -> None:

@@ -437,7 +437,9 @@ def _alarm_light(met: Met, signals: pd.DataFrame, alarms: pd.DataFrame, group: s
     late = found[found["day"] >= met.until - pd.Timedelta(days=QUIET_DAYS)]
     shown = late if len(late) else found
     if shown.empty:
-        return _light(group, "green", days=int(mine["day"].nunique()))
+        newest = alarms.loc[alarms["group"] == group, "day"].max()
+        older = "" if pd.isna(newest) else f"{newest:%Y-%m-%d}"
+        return _light(group, "green", day=older, days=int(mine["day"].nunique()))
     worst = shown.iloc[shown["z"].abs().to_numpy().argmax()]
     return _light(
         group,

@@ -46,6 +46,25 @@ def test_every_topic_has_a_light_and_every_light_its_words(watched: monitoring.W
         assert not untold
 
 
+def test_a_light_tells_of_the_newest_alarm_however_old_it_is() -> None:
+    until = pd.Timestamp("2026-06-30", tz="UTC")
+    met = SimpleNamespace(until=until)
+    days = pd.date_range("2026-05-01", "2026-06-29", tz="UTC")
+    signals = pd.DataFrame({"day": days, "group": "volume", "signal": "payments", "z": 0.1})
+    alarm = {"group": "volume", "signal": "payments", "z": 9.0, "what": "", "kind": "one day"}
+
+    def said(*ago: int) -> tuple[str, str]:
+        rows = [alarm | {"day": until - pd.Timedelta(days=each)} for each in ago]
+        alarms = pd.DataFrame(rows, columns=[*alarm, "day"])
+        light = watching._alarm_light(met, signals, alarms, "volume")
+        return light["light"], found_words(light)
+
+    assert said() == ("green", "Within limits on 60 days.")
+    assert said(45, 40) == ("green", "No alarm within four weeks; the newest is of 2026-05-21.")
+    assert said(45, 20)[0] == "amber"
+    assert said(45, 3) == ("red", "Alarm of 2026-06-27 (on one day): payments.")
+
+
 def test_what_is_watched_begins_where_learning_ended(watched: monitoring.Watched, workspace: Workspace) -> None:
     facts, tables = watched.facts, watched.tables
     learnt = pd.Timestamp(facts["learnt_until"])

@@ -155,6 +155,8 @@ def found_words(light: Mapping[str, Any]) -> str:
             value=_rate(light["value"]),
             before=_rate(light["before"]),
         )
+    if colour == "green" and light.get("day"):
+        return say("No alarm within four weeks; the newest is of {day}.", day=day(light["day"]))
     if colour == "green":
         return say("Within limits on {n} days.", n=light["days"])
     kind = {"one day": say("on one day"), "lasting": say("lasting")}[light["kind"]]
