@@ -382,6 +382,28 @@ def test_a_file_of_alerts_that_is_another_file_is_refused(tmp_path):
     assert (tmp_path / "alerts.jsonl").read_text() == '{"number": 7}\n'
 
 
+def test_a_snapshot_is_kept_in_pieces_all_of_which_must_be_there(tmp_path, workspace, monkeypatch):
+    monkeypatch.setattr("fraudlab.privacy.journal.PIECE", 1000)
+    state = bytes(range(256)) * 14  # 3,584 bytes: the last piece is shorter
+    with Journal(tmp_path / "state", open_keys(workspace)) as journal:
+        journal.snapshot({"a": 1}, state)
+        journal.append(b"one")
+    with Journal(tmp_path / "state", open_keys(workspace)) as journal:
+        assert journal.recover() == ({"a": 1}, state, [b"one"])
+    (path,) = (tmp_path / "state").glob("state-*")
+    whole = path.read_bytes()
+    for size in (584, 1000, 1000, 1000):  # the last piece gone, then each before it: a cut that tears no frame
+        path.write_bytes(path.read_bytes()[: -(4 + size + 16)])
+        with Journal(tmp_path / "state", open_keys(workspace)) as journal, pytest.raises(DamagedError, match="cut off"):
+            journal.recover()
+    first = len(whole) - (584 + 20) - 3 * 1020
+    path.write_bytes(
+        whole[:first] + whole[first + 1020 : first + 2040] + whole[first : first + 1020] + whole[first + 2040 :]
+    )
+    with Journal(tmp_path / "state", open_keys(workspace)) as journal, pytest.raises(DamagedError):
+        journal.recover()
+
+
 def test_a_journal_needs_its_snapshot(tmp_path, workspace):
     with Journal(tmp_path / "state", open_keys(workspace)) as journal:
         assert journal.recover() is None

@@ -1,6 +1,6 @@
 """What a scorer has learnt, kept through crashes: a sealed snapshot and, beside it, a journal of what came since.
 
-    state-000007.sealed      "fraudlab journal 1\\n", a head, one frame: the snapshot
+    state-000007.sealed      "fraudlab journal 1\\n", a head that says how many frames follow: the snapshot in pieces
     journal-000007.sealed    the same head's form, then a frame per group of events, in the order they came
 
 A group is on the disk before anything of it is answered: append, fsync, then apply. A snapshot is written under a
@@ -37,7 +37,9 @@ KEY = "scoring"
 FOLDER = "scoring"
 """Beside the vault; holds a folder for each model."""
 MAGIC = b"fraudlab journal 1\n"
-LONGEST_HEAD, LONGEST_FRAME = 1 << 16, (1 << 32) - 1
+LONGEST_HEAD = 1 << 16
+PIECE = 1 << 26
+"""Bytes of a snapshot in one frame: AES-GCM takes two gigabytes at a time, and a state may be larger."""
 
 
 class InUseError(FraudlabError):
@@ -60,7 +62,7 @@ class Sealed:
         self._file = os.fdopen(handle, "wb", buffering=0)
         self._write(MAGIC + len(head).to_bytes(4, "big") + head + self._bound)
 
-    def append(self, data: bytes, *, sync: bool = True) -> None:
+    def append(self, data: bytes | memoryview, *, sync: bool = True) -> None:
         """Write one frame; with `sync` it is on the disk when this returns."""
         sealed = self._cipher.encrypt(self._number.to_bytes(12, "big"), data, self._bound)
         self._write(len(sealed).to_bytes(4, "big") + sealed)
@@ -201,15 +203,15 @@ class Journal:
             return None
         newest, path = pair
         facts, frames, torn = read_sealed(newest, self.keys)
-        if len(frames) != 1 or torn is not None:  # renamed when whole: this is no crash
+        if len(frames) != facts.get("pieces", 1) or torn is not None:  # renamed when whole: this is no crash
             raise DamagedError(f"state '{newest.name}': is cut off; begin anew from the vault with --fresh")
         self.number = int(newest.stem.rpartition("-")[2])
         groups: list[bytes] = []
         if path.exists() and path.stat().st_size >= len(MAGIC):
             with contextlib.suppress(_TornHead):
                 groups = self._groups(path)
-        told = {name: value for name, value in facts.items() if name not in ("key", "wrapped")}
-        return told, frames[0], groups
+        told = {name: value for name, value in facts.items() if name not in ("key", "wrapped", "pieces")}
+        return told, b"".join(frames), groups
 
     def _groups(self, path: Path) -> list[bytes]:
         data = path.read_bytes()
@@ -225,8 +227,11 @@ class Journal:
         self.number += 1
         path = self._path("state", self.number)
         temporary = path.with_name(f".{path.name}")
-        sealed = Sealed(temporary, self.keys, facts)
-        sealed.append(state)
+        whole = memoryview(state)
+        pieces = [whole[at : at + PIECE] for at in range(0, len(whole), PIECE)]
+        sealed = Sealed(temporary, self.keys, facts | {"pieces": len(pieces)})
+        for piece in pieces:
+            sealed.append(piece, sync=False)
         sealed.close()
         # Its journal is there before it is: a snapshot without one would look like one that lost its own.
         self._log = Sealed(self._path("journal", self.number), self.keys, {})
