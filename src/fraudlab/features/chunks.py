@@ -227,9 +227,10 @@ def _trace(
     held = np.concatenate((state.traces[: state.count - state.first], traces))
     ids = source.frame["transaction_id"].iloc[order].tolist()
     state.recent.update(zip(ids, range(state.count, state.count + len(ids))))
-    over = now - state.horizon
-    past = itertools.takewhile(lambda each: held[each[1] - state.first, 0] <= over, state.recent.items())
-    for name, _ in list(past):
-        del state.recent[name]
-    first = state.recent[next(iter(state.recent))] if state.recent else state.count + len(ids)
+    state.oldest.extend(ids)
+    first = state.count + len(ids) - len(state.oldest)
+    over = int(np.searchsorted(held[first - state.first :, 0], now - state.horizon, side="right"))
+    for _ in range(over):
+        state.recent.pop(state.oldest.popleft(), None)
+    first += over
     state.traces, state.first = held[first - state.first :], first

@@ -11,6 +11,7 @@ import heapq
 import io
 import json
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -135,6 +136,8 @@ class OnlineState:
         # Of each payment whose label may still come: id -> number, in order; and by number, from `first` on: its time,
         # from when it is known to be fraud (NEVER), its entity in each labelled log, its node in each graph.
         self.recent: dict[Any, int] = {}
+        # The same ids: a dict whose first ones were deleted finds its first by walking over all of those.
+        self.oldest: deque[Any] = deque()
         self.first = 0
         self.traces = np.zeros((1024, 2 + len(self.labelled) + len(self.graphs)), np.int64)
         most = max((log.plan.carries for log in self.logs), default=0)
@@ -226,14 +229,12 @@ class OnlineState:
     def _trace(self, name: Any, trace: list[int]) -> None:
         """Keep what a label needs that may come later; let go of payments whose time for it is over."""
         over = trace[0] - self.horizon
-        while self.recent:
-            oldest = next(iter(self.recent))
-            if self.traces[self.recent[oldest] - self.first, 0] > over:
-                break
-            del self.recent[oldest]
+        start = self.count - len(self.oldest) - self.first
+        while self.oldest and self.traces[start, 0] <= over:
+            self.recent.pop(self.oldest.popleft(), None)
+            start += 1
         row = self.count - self.first
         if row == len(self.traces):
-            start = (self.recent[next(iter(self.recent))] if self.recent else self.count) - self.first
             kept = self.traces[start:]
             self.traces = np.zeros((max(1024, 2 * len(kept)), kept.shape[1]), np.int64)
             self.traces[: len(kept)] = kept
@@ -241,6 +242,7 @@ class OnlineState:
             row -= start
         self.traces[row] = trace
         self.recent[name] = self.count
+        self.oldest.append(name)
 
     def _code(self, column: str, value: Any, remember: bool) -> int:
         """Return a value's code, -1 when it is missing; a value never met gets the next one."""
@@ -455,6 +457,7 @@ class OnlineState:
             graph["known"] = [tuple(row) for row in arrays[f"graph{k}/known"].tolist()]
             graph["nodes"] = {name: dict(arrays[f"graph{k}/nodes{c}"].tolist()) for c, name in enumerate(names)}
         state.recent = dict(zip(arrays["recent/id"].tolist(), arrays["recent/number"].tolist()))
+        state.oldest = deque(state.recent)
         state.traces = arrays["recent/traces"].copy()
         return state
 
