@@ -7,6 +7,7 @@ sum to it. `FittedModel` joins one of them with the names of its inputs, a calib
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,6 +115,10 @@ def same_length(values: np.ndarray, known: np.ndarray, where: str) -> None:
 # -- estimators: margin(values) in log-odds, contributions(values) that sum to it ---------------------------------
 
 
+FEW = 16
+"""Rows for which other threads are not woken: on a busy machine to wait for them takes a hundred times the work."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trees:
     """Boosted trees that hold exactly the trees in use, so no reader of the file can apply too many."""
@@ -122,11 +127,11 @@ class Trees:
 
     def margin(self, values: np.ndarray) -> np.ndarray:
         """Return the log-odds, float64[rows] (single precision inside)."""
-        return self.booster.inplace_predict(values, predict_type="margin").astype("float64")
+        return self._for(values).inplace_predict(values, predict_type="margin").astype("float64")
 
     def contributions(self, values: np.ndarray) -> np.ndarray:
         """Return exact path-dependent Shapley values in log-odds, float64[rows, features + 1]; the last is the base."""
-        return self.booster.predict(self._matrix(values), pred_contribs=True).astype("float64")
+        return self._for(values).predict(self._matrix(values), pred_contribs=True).astype("float64")
 
     def interactions(self, values: np.ndarray) -> np.ndarray:
         """Return Shapley interaction values in log-odds, float64[rows, features + 1, features + 1].
@@ -142,7 +147,18 @@ class Trees:
             feature_names=self.booster.feature_names,
             feature_types=kinds,
             enable_categorical="c" in (kinds or ()),
+            nthread=1 if len(values) <= FEW else None,
         )
+
+    def _for(self, values: np.ndarray) -> xgb.Booster:
+        return self._alone if len(values) <= FEW else self.booster
+
+    @functools.cached_property
+    def _alone(self) -> xgb.Booster:
+        """The same trees on one thread."""
+        alone = self.booster.copy()
+        alone.set_param({"nthread": 1})
+        return alone
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ and each gives one sentence, filled with the facts of the row. A reason holds fe
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -139,13 +140,14 @@ def tell(
     '该客户首次使用该设备；过去1周内另有3位其他客户'
     """
     check_language(lang)
-    moved, values, words = aligned(contributions, X, describe)
-    words, lang = _spoken(words, lang)
-    pushes = moved.to_numpy(dtype="float64")
-    columns = [values[name].to_numpy() for name in moved.columns]
-    groups, found = pd.factorize(words["group"])
-    names = [str(name) for name in found]
-    tellers = _tellers(words, whole_amounts, lang)
+    features = _features(contributions, X)
+    pushes = contributions[features].to_numpy(dtype="float64")
+    tellers, groups, names, codes = _speech(_Same(describe), tuple(features), whole_amounts, lang)
+    text, numbers = _kinds(X, features)
+    matrix = feature_matrix(X, tuple(numbers))
+    told = {name: matrix[:, place] for place, name in enumerate(numbers)}
+    told |= {name: X[name].astype("str").to_numpy(dtype=object) for name in text}
+    columns = [told[name] for name in features]
     sayable = np.column_stack([teller.sayable(column) for teller, column in zip(tellers, columns)] or [pushes > 0])
     sayable &= pushes > 0
     # For each reason what it adds up to, and its strongest feature that has something to say (-1: none).
@@ -157,8 +159,35 @@ def tell(
         totals[:, group] = pushes[:, members].sum(axis=1)
         strongest[:, group] = np.where(np.isfinite(shown.max(axis=1)), members[shown.argmax(axis=1)], -1)
     order = np.argsort(-totals, axis=1, kind="stable").tolist()
-    plan = _Plan(pushes, sayable, columns, groups, tellers, list(moved.columns), names, _codes(words, names))
+    plan = _Plan(pushes, sayable, columns, groups, tellers, features, names, codes)
     return [plan.row(row, *given, top) for row, given in enumerate(zip(order, totals.tolist(), strongest.tolist()))]
+
+
+class _Same:
+    """A table that is a key by being the same, not by being equal."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def __hash__(self) -> int:
+        return id(self.table)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.table is self.table
+
+
+@functools.lru_cache(maxsize=16)
+def _speech(
+    describe: _Same, features: tuple[str, ...], whole_amounts: bool, lang: str
+) -> tuple[list[_Teller], np.ndarray, list[str], list[str]]:
+    """Return how each feature speaks, the reason it belongs to, and the reasons' names and codes.
+
+    One payment's reasons are asked for at a time; to read the words anew each time took longer than all else.
+    """
+    words, lang = _spoken(_words(describe.table, features), lang)
+    groups, found = pd.factorize(words["group"])
+    names = [str(name) for name in found]
+    return _tellers(words, whole_amounts, lang), groups, names, _codes(words, names)
 
 
 def _spoken(words: pd.DataFrame, lang: str) -> tuple[pd.DataFrame, str]:
@@ -466,14 +495,8 @@ def aligned(
     contributions: pd.DataFrame, X: pd.DataFrame, describe: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return contributions without the base, the values and the words of the same features, by position."""
-    features = [name for name in contributions.columns if name != BASE]
-    if len(contributions) != len(X):
-        raise InputError(
-            f"contributions: must have the rows of X; found {len(contributions):,} for {len(X):,}; "
-            "explain the same rows"
-        )
-    text = [name for name in features if name in X and not pd.api.types.is_numeric_dtype(X[name].dtype)]
-    numbers = [name for name in features if name not in text]
+    features = _features(contributions, X)
+    text, numbers = _kinds(X, features)
     values = pd.DataFrame(feature_matrix(X, tuple(numbers)), columns=numbers)
     for name in text:
         values[name] = X[name].astype("str").to_numpy(dtype=object)
@@ -481,10 +504,29 @@ def aligned(
     moved = contributions[features].reset_index(drop=True)
     if describe is None:
         return moved, values, pd.DataFrame(index=features)
+    return moved, values, _words(describe, features)
+
+
+def _features(contributions: pd.DataFrame, X: pd.DataFrame) -> list[str]:
+    if len(contributions) != len(X):
+        raise InputError(
+            f"contributions: must have the rows of X; found {len(contributions):,} for {len(X):,}; "
+            "explain the same rows"
+        )
+    return [name for name in contributions.columns if name != BASE]
+
+
+def _kinds(X: pd.DataFrame, features: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return which features are text and which are numbers, or missing, which `feature_matrix` refuses."""
+    text = [name for name in features if name in X and not pd.api.types.is_numeric_dtype(X[name].dtype)]
+    return text, [name for name in features if name not in text]
+
+
+def _words(describe: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
     words = describe.set_index("column")
     if absent := [name for name in features if name not in words.index]:
         raise InputError(
             f"describe: must have a row for each feature; found none for {', '.join(absent)}; "
             f"{did_you_mean(absent[0], words.index)}"
         )
-    return moved, values, words.loc[features]
+    return words.loc[list(features)]

@@ -207,6 +207,23 @@ def every_kind(data) -> dict[str, FittedModel]:
     return found
 
 
+def test_a_row_alone_is_explained_and_told_as_among_many(data, models):
+    """Few rows go another way, on one thread; and words that were read once are those of this very table."""
+    X, model = data[0].iloc[:300], models["xgboost"]
+    many, margins = contributions(model, X), model.margin(X)
+    told = reasons(many, X, DESCRIBE)
+    other = DESCRIBE.assign(template="something else")
+    for row in range(0, 300, 7):
+        alone = X.iloc[[row]]
+        found = contributions(model, alone)
+        assert found.equals(many.iloc[[row]])
+        assert model.margin(alone)[0] == margins[row]
+        assert reasons(found, alone, DESCRIBE) == [told[row]]
+        assert [set(said) for said in reasons(found, alone, other)] == [{"Something else"} if told[row] else set()]
+        assert reasons(found, alone, DESCRIBE.copy()) == [told[row]]
+    assert any(told)
+
+
 def test_contributions_that_do_not_add_up_are_refused(data, models):
     """An estimator whose explanation drifted from its score, in some rows and by NaN in another."""
     X, _ = data
