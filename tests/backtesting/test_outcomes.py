@@ -188,6 +188,15 @@ def test_each_week_is_estimated_from_what_was_known_at_its_end(world: World, wal
     assert again["hits"].sum() < told["hits"].sum()
 
 
+def test_a_walk_of_less_than_a_week_has_no_estimate_and_says_so(world: World, walked: Walk) -> None:
+    short = dataclasses.replace(walked, end=walked.start + pd.Timedelta(days=6))
+    table = measured(world, short, score_walk(world, walked))
+    assert len(table) == 3 * len(walked.policies)
+    assert table["n"].eq(0).all()
+    assert table[["bias", "chance"]].isna().all(axis=None)
+    assert table["note"].str.startswith("not applicable: fewer than three mature weeks").all()
+
+
 def test_a_long_walk_is_corrected_by_earlier_weeks_alone(world: World, walked: Walk) -> None:
     """Twelve weeks of a champion that states twice the risk: each week is halved by those mature when it ended."""
     rng = np.random.default_rng(5)

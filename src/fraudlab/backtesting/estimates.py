@@ -12,6 +12,10 @@ from fraudlab.backtesting.walking import Walk, World
 from fraudlab.delays import ReportDelays
 
 WEEK = 7 * DAY
+COLUMNS = [
+    *("week", "alerts", "hits", "frauds", "precision_expected", "precision_corrected", "precision"),
+    *("recall_expected", "recall", "mature"),
+]
 
 
 def measured(world: World, walked: Walk, judged: Judged) -> pd.DataFrame:
@@ -29,9 +33,7 @@ def measured(world: World, walked: Walk, judged: Judged) -> pd.DataFrame:
     DataFrame, for each policy the rows of `drift.estimate_error` and chance: the standard deviation that a week's
     precision, or recall, has by chance alone, its frauds being few (binomial, mean variance over the weeks of n).
     """
-    parts = [
-        _error(weeks).assign(policy=name) for name in judged.score for weeks in [weekly(world, walked, judged, name)]
-    ]
+    parts = [_error(weekly(world, walked, judged, name)).assign(policy=name) for name in judged.score]
     columns = ["policy", "metric", "bias", "error", "typical", "chance", "n", "note"]
     return pd.concat(parts, ignore_index=True)[columns]
 
@@ -65,7 +67,7 @@ def weekly(world: World, walked: Walk, judged: Judged, policy: str) -> pd.DataFr
         row["precision"] = hits / row["alerts"] if row["alerts"] else np.nan
         row["recall"] = hits / frauds if frauds else np.nan
         rows.append(row)
-    return pd.DataFrame(rows).drop(columns="expected_hits")
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _delays(payments: pd.DataFrame, moment: pd.Timestamp) -> ReportDelays | None:
