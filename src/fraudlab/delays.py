@@ -119,6 +119,24 @@ def _between_0_and_1(share: np.ndarray, variance: np.ndarray) -> tuple[np.ndarra
     return low, high
 
 
+def delays_known(payments: pd.DataFrame, as_of: pd.Timestamp) -> ReportDelays | None:
+    """Return how soon frauds are reported, from those of `payments` that are known at a moment; None where none is.
+
+    >>> rows = pd.DataFrame({"event_time": pd.to_datetime(["2026-01-01", "2026-01-02"], utc=True), "is_fraud": True})
+    >>> rows = rows.assign(label_time=rows["event_time"] + pd.Timedelta(days=3))
+    >>> delays_known(rows, rows["event_time"].min()) is None
+    True
+    >>> float(delays_known(rows, rows["label_time"].max()).by(5))
+    1.0
+    """
+    fraud = payments["is_fraud"].fillna(False).to_numpy(dtype=bool)
+    known = payments[fraud & (payments["label_time"] <= as_of).to_numpy()]
+    if known.empty:
+        return None
+    day = pd.Timedelta(days=1)
+    return ReportDelays.of((known["label_time"] - known["event_time"]) / day, (as_of - known["event_time"]) / day)
+
+
 def report_delays(event_time: Any, label_time: Any, as_of: pd.Timestamp) -> pd.DataFrame:
     """Table how soon frauds are reported, corrected for young ones whose slow reports are still to come.
 

@@ -15,7 +15,7 @@ import pandas as pd
 from fraudlab import comparing, drift, explain
 from fraudlab import reasons as reasons_of
 from fraudlab.decisions import TIERS, Thresholds, assign_tiers
-from fraudlab.delays import ReportDelays
+from fraudlab.delays import ReportDelays, delays_known
 from fraudlab.drift.signals import LEAST_DAYS, QUIET_DAYS
 from fraudlab.features.lasting import stability
 from fraudlab.metrics import SMALLEST_CELL
@@ -320,12 +320,7 @@ def report_delays(met: Met) -> ReportDelays | None:
     """Return how soon frauds are reported, from all that are known by the end of the last day; None without one."""
     if not {"is_fraud", "label_time"} <= set(met.payments.columns):
         return None
-    fraud = met.payments["is_fraud"].fillna(False).astype(bool) & (met.payments["label_time"] <= met.until)
-    known = met.payments[fraud]
-    if known.empty:
-        return None
-    day = pd.Timedelta(days=1)
-    return ReportDelays.of((known["label_time"] - known["event_time"]) / day, (met.until - known["event_time"]) / day)
+    return delays_known(met.payments, met.until)
 
 
 def contributions(met: Met) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from fraudlab import drift
 from fraudlab.backtesting.outcomes import Judged
 from fraudlab.backtesting.policies import DAY
 from fraudlab.backtesting.walking import Walk, World
-from fraudlab.delays import ReportDelays
+from fraudlab.delays import delays_known
 
 WEEK = 7 * DAY
 COLUMNS = [
@@ -57,7 +57,9 @@ def weekly(world: World, walked: Walk, judged: Judged, policy: str) -> pd.DataFr
     for end in pd.date_range(walked.start + WEEK, walked.end, freq=WEEK):
         past = alerts[alerts["time"] < end]
         known = past.assign(fraud=past["label_time"] <= end)
-        told = drift.weekly_performance(known, start=walked.start, as_of=end, delays=_delays(world.transactions, end))
+        told = drift.weekly_performance(
+            known, start=walked.start, as_of=end, delays=delays_known(world.transactions, end)
+        )
         week = cases[(cases["time"] >= end - WEEK) & (cases["time"] < end)]
         stated, frauds = week["risk"].sum(skipna=False), int(week["fraud"].sum())
         hits = int((week["fraud"] & week["alerted"]).sum())
@@ -68,14 +70,6 @@ def weekly(world: World, walked: Walk, judged: Judged, policy: str) -> pd.DataFr
         row["recall"] = hits / frauds if frauds else np.nan
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _delays(payments: pd.DataFrame, moment: pd.Timestamp) -> ReportDelays | None:
-    """Return how soon frauds are reported, from those known at a moment; None where none is."""
-    known = payments[payments["is_fraud"].fillna(False).to_numpy(dtype=bool) & (payments["label_time"] <= moment)]
-    if known.empty:
-        return None
-    return ReportDelays.of((known["label_time"] - known["event_time"]) / DAY, (moment - known["event_time"]) / DAY)
 
 
 def _error(weeks: pd.DataFrame) -> pd.DataFrame:
