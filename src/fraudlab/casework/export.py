@@ -10,9 +10,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from fraudlab.casework.sheet import action_words, fill
 from fraudlab.config import Workspace
 from fraudlab.datasets.reviewed import WORDS
 from fraudlab.privacy.auditlog import audit_log
-from fraudlab.privacy.keys import write_private
+from fraudlab.privacy.keys import replace_private
 from fraudlab.report.blocks import Table, share
 from fraudlab.report.language import language, say, speaking, term
 from fraudlab.schema import InputError
@@ -52,17 +50,6 @@ COLUMNS = {
 """The columns of a sheet, with their widths in Excel."""
 
 _RISKY = re.compile(r"[=+\-@\t\r\n]")
-
-
-def hand_out(path: Path, data: bytes) -> None:
-    """Write a file for its owner only, whole, in place of one of that name."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        write_private(fresh, data)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def export_queue(
@@ -98,7 +85,7 @@ def export_queue(
         raise InputError(f"format: must be one of {', '.join(FORMATS)}; found '{form}'; name one with --format")
     with speaking(lang):
         data = {"csv": _csv, "xlsx": _excel, "html": _html}[form](table, dataset, as_of)
-    hand_out(path, data)
+    replace_private(path, data)
     told = {"cases": len(table), "form": form, "bytes": len(data), "digest": hashlib.sha256(data).hexdigest()}
     audit_log(workspace).append("export", what="queue of cases", dataset=dataset, **told)
     return told

@@ -95,9 +95,9 @@ def show(
     Example: fraudlab monitor patterns show 6F13V-J6V4K --out pattern.png
     """
     from fraudlab import plots
-    from fraudlab.casework.export import hand_out
     from fraudlab.casework.patterns import SHARES, pattern_facts
     from fraudlab.privacy.auditlog import audit_log
+    from fraudlab.privacy.keys import replace_private
     from fraudlab.schema import InputError
 
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
@@ -108,7 +108,7 @@ def show(
     picture = plots.pattern(found.payments, found.others, shared=SHARES[found.links[0]][0], facts=found.facts)
     # Written down first: what cannot be logged is not handed out.
     audit_log(workspace).append("export", what="pattern", dataset=dataset, pattern=found.code)
-    hand_out(path, f"{picture.svg()}\n".encode() if path.suffix.lower() == ".svg" else picture.png)
+    replace_private(path, f"{picture.svg()}\n".encode() if path.suffix.lower() == ".svg" else picture.png)
     if as_json:
         told = {"pattern": found.code, "state": found.state, "verdict": found.verdict, "facts": found.facts}
         print_json(told | {"payments": found.payments.to_dict("records"), "picture": str(path)})

@@ -136,12 +136,14 @@ def _jupyter_settings(folder: Path, password: str | None) -> Path:
     """Write Jupyter's settings of this start: the password's argon2 hash, else none, so that a token is made."""
     import json
 
+    from fraudlab.privacy.keys import replace_private
+
     held: dict[str, Any] = {}
     if password is not None:
         from jupyter_server.auth import passwd
 
         held = {"PasswordIdentityProvider": {"hashed_password": passwd(password, algorithm="argon2")}}
-    _replace(folder / "jupyter_server_config.json", json.dumps(held).encode())
+    replace_private(folder / "jupyter_server_config.json", json.dumps(held).encode())
     return folder
 
 
@@ -162,9 +164,11 @@ def _certificate(folder: Path, https: bool, certfile: Path | None, keyfile: Path
         return None
     pair = folder / "localhost-cert.pem", folder / "localhost-key.pem"
     if not _lasting(*pair):
+        from fraudlab.privacy.keys import replace_private
+
         certificate, key = _self_signed()
-        _replace(pair[1], key)
-        _replace(pair[0], certificate)
+        replace_private(pair[1], key)
+        replace_private(pair[0], certificate)
     typer.echo(f"certificate: {pair[0]} (let your browser trust it once; it is for this machine only)")
     return pair
 
@@ -229,19 +233,3 @@ def _self_signed() -> tuple[bytes, bytes]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return certificate.public_bytes(serialization.Encoding.PEM), private
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file for its owner only, whole or not at all."""
-    import secrets
-
-    from fraudlab.privacy.keys import sync_folder, write_private
-
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        write_private(fresh, data)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    sync_folder(path.parent)
