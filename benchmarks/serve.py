@@ -6,7 +6,8 @@
 The payments are the simulator's, the features card-v1, the model boosted trees with categories. `batch` scores all of
 them in stretches from nothing on, `after_history` the last part with the others as history, features included, reasons
 left out. The scores of payments one by one and in a table must be equal to the bit, else it fails. `late_rows` of the
-stream are those that took longer than five milliseconds. Processor seconds bound the wall-clock time of a machine that
+stream are those that took longer than five milliseconds. `beside_snapshot` are payments while another thread keeps a
+snapshot, after the `pause` in which it began. Processor seconds bound the wall-clock time of a machine that
 does nothing else, and other work does not spoil them.
 """
 
@@ -136,18 +137,29 @@ def stream(package: Package, data: bytes, later: pd.DataFrame) -> tuple[dict[str
         began = time.perf_counter()
         live.snapshot()
         snapshot = time.perf_counter() - began
-        kept = []
-        for row in rows[: len(rows) // 5]:
+        coming = iter(rows)
+
+        def commit() -> float:
             began = time.perf_counter()
-            live.commit([{"payment": row}])
-            kept.append(time.perf_counter() - began)
+            live.commit([{"payment": next(coming)}])
+            return time.perf_counter() - began
+
+        kept = [commit() for _ in range(len(rows) // 5)]
+        began = time.perf_counter()
+        live.snapshot(beside=True)
+        pause, beside = time.perf_counter() - began, []
+        while log.keeping and len(beside) < 3 * len(rows) // 5:
+            beside.append(commit())
+            time.sleep(1 / RATE)
     found = {f"stream_{name}_ms": 1000 * float(np.quantile(spent, at)) for name, at in _QUANTILES.items()}
     found |= {f"stream_processor_{name}_ms": 1000 * float(np.quantile(used, at)) for name, at in _QUANTILES.items()}
     found |= {f"journal_{name}_ms": 1000 * float(np.quantile(kept, at)) for name, at in _QUANTILES.items()}
+    found |= {f"beside_snapshot_{name}_ms": 1000 * float(np.quantile(beside, at)) for name, at in _QUANTILES.items()}
     return found | {
         "stream_rows": len(rows),
         "late_rows": int((np.array(spent) > 0.005).sum()),
         "snapshot_s": snapshot,
+        "snapshot_pause_ms": 1000 * pause,
         "state_mb": len(data) / 1e6,
     }, scores
 
@@ -187,6 +199,7 @@ def rest(package: Package, data: bytes, later: pd.DataFrame, *, rate: int, secon
     ):
         live = Live(Deployed("bench", "1", package, "bench"), Scorer(package, _state(data)), OpenDoor(), log)
         live.snapshot()
+        live.scorer.warm_up()
         gc.collect()
         gc.freeze()  # as fraudlab serve does
         server = Server(Service(live, clock=None))

@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -265,9 +266,9 @@ def opened(workspace) -> str:
     """All that the kept files say of customers, each of them opened."""
     told = ""
     for path in state_folder(workspace, "demo").glob("*.sealed"):
-        for frame in read_sealed(path, open_keys(workspace))[1]:
-            is_state = path.name.startswith("state") and frame
-            told += " ".join(OnlineState.from_bytes(frame).codes["customer_id"]) if is_state else frame.decode()
+        said = b"".join(read_sealed(path, open_keys(workspace))[1])
+        is_state = path.name.startswith("state") and said
+        told += " ".join(OnlineState.from_bytes(said).codes["customer_id"]) if is_state else said.decode()
     return told
 
 
@@ -392,16 +393,168 @@ def test_a_snapshot_is_kept_in_pieces_all_of_which_must_be_there(tmp_path, works
         assert journal.recover() == ({"a": 1}, state, [b"one"])
     (path,) = (tmp_path / "state").glob("state-*")
     whole = path.read_bytes()
-    for size in (584, 1000, 1000, 1000):  # the last piece gone, then each before it: a cut that tears no frame
+    for size in (0, 584, 1000, 1000, 1000):  # the end gone, then each piece before it: a cut that tears no frame
         path.write_bytes(path.read_bytes()[: -(4 + size + 16)])
         with Journal(tmp_path / "state", open_keys(workspace)) as journal, pytest.raises(DamagedError, match="cut off"):
             journal.recover()
-    first = len(whole) - (584 + 20) - 3 * 1020
+    first = len(whole) - 20 - (584 + 20) - 3 * 1020
     path.write_bytes(
         whole[:first] + whole[first + 1020 : first + 2040] + whole[first : first + 1020] + whole[first + 2040 :]
     )
     with Journal(tmp_path / "state", open_keys(workspace)) as journal, pytest.raises(DamagedError):
         journal.recover()
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name.removesuffix(".sealed") for path in folder.glob("[!.]*.sealed"))
+
+
+def test_a_snapshot_beside_holds_nobody_up_and_nothing_is_lost_at_any_moment_of_it(tmp_path, workspace):
+    """Copies of the folder, as a kill at that moment would leave it, all tell every group that was written."""
+    folder, go_on, keys = tmp_path / "state", threading.Event(), open_keys(workspace)
+
+    def told(copy) -> tuple:
+        shutil.copytree(folder, tmp_path / copy)
+        with Journal(tmp_path / copy, keys) as journal:
+            return journal.recover()
+
+    def write(file) -> None:
+        file.write(b"1 2 ")
+        go_on.wait(20)
+        file.write(b"3")
+
+    with Journal(folder, keys) as journal:
+        journal.snapshot({"at": 0}, b"")
+        for group in (b"1", b"2", b"3"):
+            journal.append(group)
+        journal.snapshot_beside({"at": 3}, write)
+        assert journal.keeping
+        assert told("begun") == ({"at": 0}, b"", [b"1", b"2", b"3"])
+        journal.append(b"4")
+        assert told("meanwhile") == ({"at": 0}, b"", [b"1", b"2", b"3", b"4"])
+        assert names(folder) == ["journal-000001", "journal-000002", "state-000001"]
+        assert [path.name for path in folder.glob(".state*")] == [".state-000002.sealed"]
+        go_on.set()
+        journal.wait()
+        assert names(folder) == ["journal-000002", "state-000002"]
+        assert told("kept") == ({"at": 3}, b"1 2 3", [b"4"])
+        journal.append(b"5")
+    assert told("closed") == ({"at": 3}, b"1 2 3", [b"4", b"5"])
+
+
+def test_a_snapshot_beside_that_fails_leaves_the_journals_to_tell_everything(tmp_path, workspace):
+    def full(file) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    folder, keys = tmp_path / "state", open_keys(workspace)
+    with Journal(folder, keys) as journal:
+        journal.snapshot({}, b"state")
+        for number in range(3):
+            journal.append(b"before %d" % number)
+            journal.snapshot_beside({}, full)
+            journal.append(b"after %d" % number)
+            journal.wait()
+            assert journal.failed
+    assert names(folder) == [*(f"journal-00000{number}" for number in (1, 2, 3, 4)), "state-000001"]
+    assert not list(folder.glob(".state*"))
+    expected = [b"%s %d" % (when, number) for number in range(3) for when in (b"before", b"after")]
+    with Journal(folder, keys) as journal:
+        assert journal.recover() == ({}, b"state", expected)
+        journal.snapshot({}, b"all of it")
+        assert names(folder) == ["journal-000005", "state-000005"]
+    held = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with Journal(folder, keys) as journal:
+        assert journal.recover() == ({}, b"all of it", [])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == held
+
+
+def test_a_chain_of_journals_with_a_hole_or_a_torn_link_is_no_crash(tmp_path, workspace):
+    folder, keys = tmp_path / "state", open_keys(workspace)
+
+    def never(file) -> None:
+        raise OSError
+
+    with Journal(folder, keys) as journal:
+        journal.snapshot({}, b"state")
+        for number in range(3):
+            journal.append(b"group %d" % number)
+            journal.snapshot_beside({}, never)
+        journal.append(b"last")
+    whole = {path.name: path.read_bytes() for path in folder.glob("*.sealed")}
+
+    def left(**changed) -> list[bytes] | None:
+        for path in folder.glob("*.sealed"):
+            path.unlink()
+        for name, data in (whole | {f"journal-00000{k[1:]}.sealed": data for k, data in changed.items()}).items():
+            if data is not None:
+                (folder / name).write_bytes(data)
+        with Journal(folder, keys) as journal:
+            return journal.recover()[2]
+
+    assert left() == [b"group 0", b"group 1", b"group 2", b"last"]
+    torn = {number: whole[f"journal-00000{number}.sealed"][:-3] for number in (1, 2, 3, 4)}
+    assert left(_4=torn[4]) == [b"group 0", b"group 1", b"group 2"], "what nobody was told of is cut off"
+    for number in (1, 2, 3):
+        with pytest.raises(DamagedError, match=f"'journal-00000{number}.sealed': is cut off"):
+            left(**{f"_{number}": torn[number]})
+    with pytest.raises(DamagedError, match=r"'journal-000001.sealed': is gone"):
+        left(_1=None)
+    with pytest.raises(DamagedError, match=r"'journal-000002.sealed': is gone"):
+        left(_2=None)
+    assert left(_4=b"") == left(_4=None) == [b"group 0", b"group 1", b"group 2"], "killed when it was begun"
+
+
+def test_a_copy_of_the_groups_without_its_snapshot_is_not_counted_twice(tmp_path, workspace, monkeypatch):
+    """A rotation writes the groups anew before the snapshot has its name; killed between, they are there twice."""
+    folder, keys = tmp_path / "state", open_keys(workspace)
+    with Journal(folder, keys) as journal:
+        journal.snapshot({}, b"state")
+        journal.append(b"one")
+    with Journal(folder, keys) as journal, monkeypatch.context() as patch:
+        kept = journal.recover()
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            journal.snapshot(*kept)
+    assert names(folder) == ["journal-000001", "journal-000002", "state-000001"]
+    with Journal(folder, keys) as journal:
+        assert journal.recover() == ({}, b"state", [b"one"])
+        journal.snapshot(*kept)
+    with Journal(folder, keys) as journal:
+        assert journal.recover() == ({}, b"state", [b"one"])
+
+
+def test_a_snapshot_beside_is_the_state_as_it_was(workspace, model, lines, monkeypatch):
+    """Payments go on while a slow disk takes the snapshot; killed then, or after it, the same answers come out."""
+    rows = [json.loads(line) for line in lines]
+    alone, _ = open_live(workspace, model)
+    alone.journal.close()
+    alone.journal = None
+    expected = [answer.scored.score for answer in alone.take(rows[:200])]
+    go_on, live = threading.Event(), open_live(workspace, model, fresh=True)[0]
+    frozen = OnlineState.frozen
+
+    def slow(state):
+        write = frozen(state)
+        return lambda file: (go_on.wait(20), write(file))
+
+    monkeypatch.setattr(OnlineState, "frozen", slow)
+    monkeypatch.setattr(living, "SNAPSHOT_EVERY", 50)
+    found = [answer.scored.score for row in rows[:120] for answer in live.take([row])]
+    assert live.journal.keeping
+    folder = state_folder(workspace, "demo")
+    assert names(folder) == ["journal-000001", "journal-000002", "state-000001"], "the second one waits its turn"
+    go_on.set()
+    live.journal.wait()
+    assert names(folder) == ["journal-000002", "state-000002"]
+    found += [answer.scored.score for answer in live.take(rows[120:130])]  # brings the next one
+    live.journal.close()
+    monkeypatch.undo()
+    again, replayed = open_live(workspace, model)
+    assert (again.number, len(replayed)) == (130, 0)
+    found += [answer.scored.score for answer in again.take(rows[130:200])]
+    again.journal.close()
+    assert found == expected
 
 
 def test_a_journal_needs_its_snapshot(tmp_path, workspace):

@@ -70,7 +70,8 @@ def at_work(figures, *, report=REPORT, missing=None, rows=1_000):
     )
     model = SimpleNamespace(name="demo", version="3", dataset="demo", package=package)
     door = SimpleNamespace(counts=SimpleNamespace(missing=missing or {}, rows=rows))
-    return AtWork(SimpleNamespace(model=model, door=door), figures, lambda: report)
+    journal = SimpleNamespace(kept_at=NOW - 600)
+    return AtWork(SimpleNamespace(model=model, door=door, journal=journal), figures, lambda: report)
 
 
 @pytest.fixture
@@ -169,6 +170,7 @@ def test_prometheus_reads_the_figures_by_its_own_parser(figures):
     assert value["fraudlab_light", "green", "scores"] == 1
     assert value["fraudlab_light", "red", "scores"] == 0
     assert value["fraudlab_last_payment_timestamp_seconds",] == NOW - 1_501
+    assert value["fraudlab_snapshot_timestamp_seconds",] == NOW - 600
     buckets = [s.value for s in families["fraudlab_scoring_duration_seconds"].samples if s.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
     assert value["fraudlab_scoring_duration_seconds_bucket", "0.0002"] == 0

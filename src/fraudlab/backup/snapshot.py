@@ -277,13 +277,14 @@ def _copy_states(workspace: Workspace, folder: Path) -> dict[str, list[str]]:
     for source in journal.state_folders(workspace.vault):
         target = folder / source.relative_to(workspace.root)
         for _ in range(_TRIES):
-            pair = journal.newest_pair(source)
-            if pair is None:
+            files = journal.newest_files(source)
+            if not files:
                 break
             make_folder(target)
             with contextlib.suppress(FileNotFoundError):  # else a newer snapshot has come meanwhile
-                _take(pair[0], target / pair[0].name)
-                _copy(pair[1], target / pair[1].name)
+                _take(files[0], target / files[0].name)
+                for file in files[1:]:
+                    _copy(file, target / file.name)
                 copied[source.name] = sorted(journal.made_with(target))
                 break
             shutil.rmtree(target)

@@ -32,7 +32,10 @@ SHOWN = tuple(BOUNDS.index(float(f"{step}e{power}")) for power in range(-4, 1) f
 
 @dataclass(frozen=True)
 class Told:
-    """What Prometheus is told of one moment: the figures, the model, the lights, columns that were not given."""
+    """What Prometheus is told of one moment: the figures, the model, the lights, columns that were not given.
+
+    Moments are in seconds since 1970; `snapshot` is when the state was last kept.
+    """
 
     reading: Reading
     model: Mapping[str, str]
@@ -40,6 +43,7 @@ class Told:
     lights: list[dict[str, Any]]
     missing: Mapping[str, int]
     report: float | None
+    snapshot: float | None = None
 
 
 def exposition(ask: Callable[[], Told]) -> Callable[[], bytes]:
@@ -86,6 +90,7 @@ def families(told: Told) -> Iterator[Metric]:
     yield took
     for name, text, value in (
         ("fraudlab_last_payment_timestamp_seconds", "When a payment was last answered.", reading.last),
+        ("fraudlab_snapshot_timestamp_seconds", "When a snapshot of the state was last kept.", told.snapshot),
         ("fraudlab_learnt_until_timestamp_seconds", "Until when the model has learnt.", told.learnt_until),
         ("fraudlab_monitoring_report_timestamp_seconds", "Up to when the monitoring report watched.", told.report),
     ):

@@ -74,7 +74,8 @@ class AtWork:
         )
         named = {"name": model.name, "version": str(model.version), "dataset": model.dataset}
         learnt = _seconds(model.package.facts.get("learnt_until"))
-        return Told(reading, named, learnt, lights, missing, _seconds(facts.get("until"))), report
+        kept = None if self.live.journal is None else self.live.journal.kept_at
+        return Told(reading, named, learnt, lights, missing, _seconds(facts.get("until")), kept), report
 
 
 def pages_of(work: AtWork, *, clock: Callable[[], float], lang: str = "en") -> Pages:

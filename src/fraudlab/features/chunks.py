@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -77,18 +78,26 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
     jit.announce_compilation(program.run)
     number = np.empty(len(frame), np.int64)
     number[order] = np.arange(state.count, state.count + len(frame))
-    most = max((log.plan.carries for log in state.logs), default=0)
-    out = np.empty((len(frame), len(columns) + most))
+    out = np.empty((len(frame), state.width))
     for spec, column in state.current:
         out[:, column] = engine.CURRENT[spec.statistic](source, spec)
-    for name in state._coded:
-        _take_codes(state, source, name)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= engine.MANY_ROWS else 1) as pool:
-        entities = [_run(state, log, source, order, number, out, pool) for log in state.logs]
-    nodes = [_link(state, names, graph, source, order, out) for names, graph in state.graphs.items()]
-    if state.remembers:
-        mine = [found for log, found in zip(state.logs, entities) if log.known >= 0]
-        _trace(state, source, order, last[0], mine, nodes)
+        list(pool.map(source.codes, state._coded))
+        for name in state._coded:
+            _take_codes(state, source, name)
+        # While the kernels of one log run, the rows of the next one are laid out.
+        entities, finish = [], []
+        for log in state.logs:
+            entity, grouped = _lay_out(log, source, order, number)
+            entities.append(entity)
+            out[np.ix_(order[entity < 0], log.columns)] = np.nan
+            finish.append(_start(state, log, grouped, out, pool))
+        nodes = [_link(state, names, graph, source, order, out) for names, graph in state.graphs.items()]
+        if state.remembers:
+            mine = [found for log, found in zip(state.logs, entities) if log.known >= 0]
+            _trace(state, source, order, last[0], mine, nodes)
+        for done in finish:
+            done()
     state.count += len(frame)
     state.last = last
     found = out[:, : len(columns)].astype(state.features.dtype)
@@ -97,7 +106,7 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
 
 def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
     """Give the source the state's own code of each value; a value never met gets the next one."""
-    known = state.codes.setdefault(name, {})
+    known = state.codes[name]
     code, values = source.codes(name)
     values = list(values) if isinstance(values, range) else values.tolist()
     place = np.fromiter(map(known.get, values, itertools.repeat(-1)), np.int64, len(values))
@@ -110,49 +119,60 @@ def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
         state._tables = np.zeros(2 * len(known), np.int64)
 
 
-def _run(
-    state: OnlineState,
-    log: Log,
-    source: engine.Source,
-    order: Array,
-    number: Array,
-    out: Array,
-    pool: ThreadPoolExecutor,
-) -> Array:
-    """Write one log's columns and take its new rows in; return each payment's entity in the total order, -1 without.
+class _Alone:
+    """A pool whose work is done at once by whoever asks: the threads have other work."""
 
-    The new rows are put behind those that the log remembers, and the kernels go on from there, where they lie.
+    _max_workers = 1
+    map = staticmethod(map)
+
+
+def _lay_out(log: Log, source: engine.Source, order: Array, number: Array) -> tuple[Array, engine.Groups]:
+    """Put a log's new rows behind those that it remembers, so that the kernels can go on from there, where they lie.
+
+    Return each payment's entity in the total order, -1 without, and the rows of the entities that have new ones.
     """
     keys = np.column_stack([source.codes(name)[0][order] for name in log.by])
     entity = log.numbers(keys.astype(np.int64)).astype(np.int32)
-    out[np.ix_(order[entity < 0], log.columns)] = np.nan
-    shares = engine.shared(entity.size, pool)
-    free = np.zeros((len(shares), len(log.entities)), np.int64)
-    list(pool.map(windows.group_sizes, np.split(entity, [share[0] for share in shares[1:]]), free))
-    many = free.sum(axis=0)
+    many = np.zeros(len(log.entities), np.int64)
+    windows.group_sizes(entity, many)
     some = np.flatnonzero(many)
+    free = np.zeros((1, many.size), np.int64)
     many = many[some]
     log.make_room(some, many, int(source.time[order[0]]))
     first, held = log.offset[some], log.length[some]
-    free[:, some] = first + held + np.cumsum(free[:, some], axis=0) - free[:, some]
+    free[0, some] = first + held
     rows = np.empty(len(log.pool), np.int32)
-    engine.place(source, entity, None, log.plan, pool, shares, free, log.pool, rows)
+    engine.place(source, entity, None, log.plan, _Alone, engine.shared(entity.size, _Alone), free, log.pool, rows)
     log.length[some] += many
-    grouped = engine.Groups(first, first + held + many, held, rows, log.pool)
-    capacity = int((held + many).max(initial=1))
+    here = np.repeat(first + held, many) + steps(many)
+    log.number[here] = number[rows[here]]
+    return entity, engine.Groups(first, first + held + many, held, rows, log.pool)
+
+
+def _start(
+    state: OnlineState, log: Log, grouped: engine.Groups, out: Array, pool: ThreadPoolExecutor
+) -> Callable[[], None]:
+    """Let the pool write one log's columns; return what waits for it and keeps what the next rows go on from."""
+    many = grouped.last - grouped.first
     codes = max((len(state.codes[key[1]]) for key in log.plan.words if key[0] == "code"), default=0)
+    capacity = int(many.max(initial=1))
 
     def work(part: tuple[int, int]) -> None:
         engine.run(log.plan, grouped, part, capacity, np.zeros(codes, np.int64), log.columns, out)
 
-    list(pool.map(work, engine.cut(np.concatenate(([0], np.cumsum(held + many))), 2 * pool._max_workers)))
-    here = np.repeat(first + held, many) + steps(many)
-    log.number[here] = number[rows[here]]
-    if log.carries:
-        log.reals[np.ix_(here, log.carries)] = out[
-            rows[here], len(state.columns) : len(state.columns) + len(log.carries)
-        ]
-    return entity
+    started = [
+        pool.submit(work, part) for part in engine.cut(np.concatenate(([0], np.cumsum(many))), 2 * pool._max_workers)
+    ]
+
+    def finish() -> None:
+        for each in started:
+            each.result()
+        if log.carries:
+            fresh = many - grouped.held
+            here = np.repeat(grouped.first + grouped.held, fresh) + steps(fresh)
+            log.reals[np.ix_(here, log.carries)] = out[np.ix_(grouped.rows[here], log.carried)]
+
+    return finish
 
 
 def _link(
@@ -167,7 +187,7 @@ def _link(
     nodes = np.full((len(order), len(names)), -1, np.int64)
     for k, name in enumerate(names):
         code = source.codes(name)[0][order]
-        known = graph["nodes"].setdefault(name, {})
+        known = graph["nodes"][name]
         values, place = np.unique(code[code >= 0], return_inverse=True)
         mine = np.empty(len(values), np.int64)
         for position, value in enumerate(values.tolist()):

@@ -87,6 +87,7 @@ class Log:
         self.fraud_word = words.index(("flags", number)) if FRAUD in self.plan.bits else -1
         self.fraud = np.int64(1) << bit
         self.carries = [words.index(("carry", k)) for k in range(self.plan.carries)]
+        self.carried = np.zeros(0, np.int64)  # the columns that the kernels write them to
         self.entities = Numbers(len(by))
         self.offset, self.length, self.room = (np.zeros(0, np.int64) for _ in range(3))
         self.used = 0

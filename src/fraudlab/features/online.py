@@ -12,8 +12,8 @@ import io
 import json
 import math
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 LABELS = ("is_fraud", "label_time")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+PART = 20_000
+"""Ids that are made an array at once: some milliseconds' work."""
 
 
 class Payment:
@@ -128,7 +130,7 @@ class OnlineState:
                 kind = self.linking if isinstance(spec, LinkSpec) else self.current
                 kind.append((spec, int(columns[0])))
         for spec, _ in self.linking:
-            self.graphs[(spec.value, *spec.through)] = _empty_graph()
+            self.graphs[(spec.value, *spec.through)] = _empty_graph((spec.value, *spec.through))
         self.labelled = [log for log in self.logs if log.known >= 0]
         self.remembers = bool(self.labelled or any(spec.statistic == "linked_frauds" for spec, _ in self.linking))
         self.last: tuple[int, Any] | None = None
@@ -140,10 +142,13 @@ class OnlineState:
         self.oldest: deque[Any] = deque()
         self.first = 0
         self.traces = np.zeros((1024, 2 + len(self.labelled) + len(self.graphs)), np.int64)
-        most = max((log.plan.carries for log in self.logs), default=0)
-        self._out = np.empty((1, len(self.columns) + most))
+        # Behind the features' columns, what each log carries on to its next row.
+        self.width = len(self.columns)
         for log in self.logs:
-            log.columns = np.concatenate((log.columns, len(self.columns) + np.arange(log.plan.carries)))
+            log.carried = self.width + np.arange(log.plan.carries)
+            log.columns = np.concatenate((log.columns, log.carried))
+            self.width += log.plan.carries
+        self._out = np.empty((1, self.width))
         self._prepare_words()
         self._tables = np.zeros(1024, np.int64)
         self._first, self._last, self._held = np.zeros((3, 1), np.int64)
@@ -169,6 +174,7 @@ class OnlineState:
         names += [key[1] for key in places if key[0] == "code"]
         names += [name for graph in self.graphs for name in graph]
         self._coded = list(dict.fromkeys(names))
+        self.codes = {name: {} for name in self._coded}
 
     # --- one payment --------------------------------------------------------------------------------------------------
 
@@ -248,7 +254,7 @@ class OnlineState:
         """Return a value's code, -1 when it is missing; a value never met gets the next one."""
         if value is None or value is pd.NA or value != value:
             return -1
-        known = self.codes.setdefault(column, {})
+        known = self.codes[column]
         code = known.get(value, -1)
         if code < 0:
             code = len(known)
@@ -319,7 +325,7 @@ class OnlineState:
         )
         if remember:
             if log.carries:
-                reals[row, log.carries] = self._out[0, len(self.columns) : len(self.columns) + len(log.carries)]
+                reals[row, log.carries] = self._out[0, log.carried]
             log.number[row] = self.count
             log.length[entity] += 1
         return entity
@@ -381,26 +387,30 @@ class OnlineState:
 
     def to_bytes(self) -> bytes:
         """Return the state as an archive of plain arrays for `from_bytes`. It holds pseudonyms: keep it encrypted."""
+        file = io.BytesIO()
+        self.frozen()(file)
+        return file.getvalue()
+
+    def frozen(self) -> Callable[[IO[bytes]], None]:
+        """Return what writes the state as it is now, as `to_bytes` would, whatever it takes in meanwhile.
+
+        What is called later may raise InputError: ids must be all text or all integers.
+        """
         arrays: dict[str, np.ndarray] = {}
-        for name, known in self.codes.items():
-            arrays[f"codes/{name}"] = np.array(list(known))
+        ids: dict[str, list[Any]] = {f"codes/{name}": list(known) for name, known in self.codes.items()}
         for k, log in enumerate(self.logs):
-            arrays[f"log{k}/entities"] = log.entities.keys
-            arrays[f"log{k}/length"] = log.length[: len(log.entities)]
+            arrays[f"log{k}/entities"] = log.entities.keys.copy()
+            arrays[f"log{k}/length"] = log.length[: len(log.entities)].copy()
             arrays[f"log{k}/pool"], arrays[f"log{k}/number"] = log.kept()
         for k, (names, graph) in enumerate(self.graphs.items()):
             for part in ("parent", "seen", "members", "frauds"):
-                arrays[f"graph{k}/{part}"] = graph[part][: graph["size"]]
+                arrays[f"graph{k}/{part}"] = graph[part][: graph["size"]].copy()
             arrays[f"graph{k}/known"] = np.array(graph["known"], np.int64).reshape(-1, 3)
             for c, name in enumerate(names):
                 arrays[f"graph{k}/nodes{c}"] = np.array(list(graph["nodes"][name].items()), np.int64).reshape(-1, 2)
-        arrays["recent/id"] = np.array(list(self.recent))
-        arrays["recent/number"] = np.array(list(self.recent.values()), np.int64)
-        arrays["recent/traces"] = self.traces[: self.count - self.first]
-        if unsafe := [name for name, values in arrays.items() if values.dtype.kind not in "iufbU"]:
-            raise InputError(
-                f"{self.where}: ids must be all text or all integers to be kept; found others in {unsafe[0]}"
-            )
+        ids["recent/id"] = list(self.recent)
+        ids["recent/number"] = list(self.recent.values())
+        arrays["recent/traces"] = self.traces[: self.count - self.first].copy()
         last = None if self.last is None else [self.last[0], _plain(self.last[1])]
         facts = {
             "format": FORMAT,
@@ -410,12 +420,22 @@ class OnlineState:
             "first": self.first,
             "last": last,
         }
-        if self.before is not None:
-            arrays["derived"] = np.frombuffer(self.before.to_bytes(), np.uint8)
-        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        file = io.BytesIO()
-        np.savez(file, **arrays)
-        return file.getvalue()
+        before = None if self.before is None else self.before.frozen()
+
+        def write(file: IO[bytes]) -> None:
+            found = {name: _array(values) for name, values in ids.items()} | arrays
+            if unsafe := [name for name, values in found.items() if values.dtype.kind not in "iufbU"]:
+                raise InputError(
+                    f"{self.where}: ids must be all text or all integers to be kept; found others in {unsafe[0]}"
+                )
+            if before is not None:
+                derived = io.BytesIO()
+                before(derived)
+                found["derived"] = np.frombuffer(derived.getvalue(), np.uint8)
+            found["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+            np.savez(file, **found)
+
+        return write
 
     @classmethod
     def from_bytes(cls, data: bytes) -> OnlineState:
@@ -466,14 +486,20 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _empty_graph() -> dict[str, Any]:
+def _array(values: list[Any]) -> np.ndarray:
+    """Return ids as an array, made in parts: while one is made no other thread goes on."""
+    parts = [np.array(values[start : start + PART]) for start in range(0, len(values), PART)]
+    return np.concatenate(parts) if parts else np.array([], np.int64)
+
+
+def _empty_graph(names: tuple[str, ...]) -> dict[str, Any]:
     return {
         "parent": np.zeros(0, np.int64),
         "seen": np.zeros(0, bool),
         "members": np.zeros(0, np.int64),
         "frauds": np.zeros(0, np.int64),
         "size": 0,
-        "nodes": {},
+        "nodes": {name: {} for name in names},
         "known": [],
     }
 
@@ -482,7 +508,7 @@ def _node(graph: dict[str, Any], name: str, code: int, remember: bool) -> int:
     """Return the node of a value, -1 when it is missing; a new one is added to the graph, or counted as -2."""
     if code < 0:
         return -1
-    nodes = graph["nodes"].setdefault(name, {})
+    nodes = graph["nodes"][name]
     if code not in nodes:
         if not remember:
             return -2

@@ -1,18 +1,19 @@
 """What a scorer has learnt, kept through crashes: a sealed snapshot and, beside it, a journal of what came since.
 
-    state-000007.sealed      "fraudlab journal 1\\n", a head that says how many frames follow: the snapshot in pieces
-    journal-000007.sealed    the same head's form, then a frame per group of events, in the order they came
+    state-000007.sealed      "fraudlab journal 1\\n", a head, the snapshot in pieces, an empty frame as its end
+    journal-000007.sealed    a head of the same form, then a frame per group of events, in the order they came
 
-A group is on the disk before anything of it is answered: append, fsync, then apply. A snapshot is written under a
-temporary name, synced, renamed; then a new journal begins, and only then the older pair goes. So at any moment the
-newest whole snapshot with its journal tells everything that was acknowledged, once.
+A group is on the disk before anything of it is answered: append, fsync, then apply. For a snapshot a new journal begins
+that says which one it follows; the state as it was at that moment is written under a temporary name, synced, renamed,
+also while payments go on; and only then the older files go. So at any moment the newest whole snapshot, with its
+journal and those that follow, tells everything that was acknowledged, once.
 
 Each file is encrypted under a key of its own, wrapped by the key `scoring`. A frame is 4 bytes of length, big-endian,
 and AES-256-GCM with the frame's number as nonce, bound to the head: a frame that is changed, moved or left out does not
 open. A torn last frame is what a crash leaves of a group that nobody was told of: it is cut off.
 
-Nothing but a journal's end ever changes, so whoever copies the newest pair of files, the snapshot first, has a state
-that was: a backup needs no lock. Who writes anew what is kept (`fraudlab keys rotate scoring`) takes the lock.
+Nothing but the last journal's end ever changes, so whoever copies `newest_files` in their order has a state that was: a
+backup needs no lock. Who writes anew what is kept (`fraudlab keys rotate scoring`) takes the lock.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,8 +42,8 @@ FOLDER = "scoring"
 """Beside the vault; holds a folder for each model."""
 MAGIC = b"fraudlab journal 1\n"
 LONGEST_HEAD = 1 << 16
-PIECE = 1 << 26
-"""Bytes of a snapshot in one frame: AES-GCM takes two gigabytes at a time, and a state may be larger."""
+PIECE = 1 << 22
+"""Bytes of a snapshot in one frame: some milliseconds' work, as payments may wait for it."""
 
 
 class InUseError(FraudlabError):
@@ -139,17 +143,21 @@ def state_folders(vault: Path) -> list[Path]:
     return sorted(path for path in (vault.parent / FOLDER).glob("*") if path.is_dir())
 
 
-def newest_pair(folder: Path) -> tuple[Path, Path] | None:
-    """Return the paths of the newest snapshot and of the journal that goes on from it; None where nothing is kept.
+def newest_files(folder: Path) -> list[Path]:
+    """Return the newest snapshot and the journals that go on from it, in the order to copy them in.
 
-    The journal may be missing or torn: then nothing was acknowledged after the snapshot.
+    Empty where nothing is kept.
     """
     snapshots = sorted(folder.glob("state-*.sealed"))
-    return (snapshots[-1], _beside(snapshots[-1])) if snapshots else None
+    if not snapshots:
+        return []
+    # Listed at once: of these journals all but the last one are closed, whatever begins meanwhile.
+    journals = sorted(folder.glob("journal-*.sealed"))
+    return [snapshots[-1], *(path for path in journals if _number(path) >= _number(snapshots[-1]))]
 
 
-def _beside(snapshot: Path) -> Path:
-    return snapshot.with_name(f"journal-{snapshot.stem.rpartition('-')[2]}.sealed")
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 def made_with(folder: Path) -> set[str]:
@@ -181,7 +189,12 @@ class Journal:
         self.folder = folder
         self.keys = keys
         self.number = 0
+        self.failed = False
+        """Whether the last snapshot beside could not be kept."""
+        self.kept_at: float | None = None
+        """When the last snapshot was kept, in seconds since 1970."""
         self._log: Sealed | None = None
+        self._keeping: threading.Thread | None = None
         self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -198,52 +211,108 @@ class Journal:
         ------
         KeyUnavailableError, DamagedError : as `read_sealed`.
         """
-        pair = newest_pair(self.folder)
-        if pair is None:
+        kept = newest_files(self.folder)
+        if not kept:
             return None
-        newest, path = pair
+        newest, journals = kept[0], kept[1:]
         facts, frames, torn = read_sealed(newest, self.keys)
-        if len(frames) != facts.get("pieces", 1) or torn is not None:  # renamed when whole: this is no crash
+        # Renamed when whole: this is no crash. Older ones say how many pieces they have.
+        whole = len(frames) == facts["pieces"] if "pieces" in facts else frames[-1:] == [b""]
+        if torn is not None or not whole:
             raise DamagedError(f"state '{newest.name}': is cut off; begin anew from the vault with --fresh")
-        self.number = int(newest.stem.rpartition("-")[2])
-        groups: list[bytes] = []
-        if path.exists() and path.stat().st_size >= len(MAGIC):
-            with contextlib.suppress(_TornHead):
-                groups = self._groups(path)
+        self.number = _number(newest)
+        groups = self._groups(journals)
         told = {name: value for name, value in facts.items() if name not in ("key", "wrapped", "pieces")}
         return told, b"".join(frames), groups
 
-    def _groups(self, path: Path) -> list[bytes]:
-        data = path.read_bytes()
-        start = len(MAGIC) + 4
-        if len(data) < start + int.from_bytes(data[len(MAGIC) : start], "big") + 32:
-            raise _TornHead  # killed before the first group: nothing was acknowledged
-        return read_sealed(path, self.keys)[1]
+    def _groups(self, journals: Sequence[Path]) -> list[bytes]:
+        """Return what came since the snapshot; one journal after the other, as far as each follows the one before."""
+        groups: list[bytes] = []
+        torn = None
+        for path in journals:
+            expected = self.number + (path is not journals[0])
+            if _number(path) != expected:
+                gone = self._path("journal", expected)
+                raise DamagedError(
+                    f"state '{gone.name}': is gone; restore it from a backup, or begin anew from the vault with --fresh"
+                )
+            if not _has_whole_head(path):  # killed before its first group: nothing was acknowledged
+                break
+            facts, found, cut = read_sealed(path, self.keys)
+            if path is not journals[0] and facts.get("follows") != self.number:
+                break  # of a snapshot that never got its name
+            if torn is not None and found:  # it was whole before this one began
+                raise DamagedError(f"state '{torn.name}': is cut off; begin anew from the vault with --fresh")
+            torn = path if cut is not None else torn
+            self.number = expected
+            groups += found
+        return groups
 
     def snapshot(self, facts: dict[str, Any], state: bytes, groups: Sequence[bytes] = ()) -> None:
-        """Keep a state; what the journal held until now is part of it, so a new one begins, with `groups` if any."""
+        """Keep a state and begin a new journal, with `groups` if any; what the old one held is part of the state."""
+        self._begin({} if groups else {"follows": self.number})
+        for group in groups:
+            self.append(group, sync=group is groups[-1])
+        self._keep(self.number, facts, lambda file: file.write(state))
+
+    def snapshot_beside(self, facts: dict[str, Any], write: Callable[[IO[bytes]], object]) -> None:
+        """Begin a new journal at once; the state as it is now is kept by another thread, one at a time.
+
+        Parameters
+        ----------
+        write : writes that state to a file; it is called later, when the state itself has gone on.
+        """
+        self.wait()
+        self._begin({"follows": self.number})
+
+        def keep(number: int = self.number) -> None:
+            try:
+                self._keep(number, facts, write)
+            except Exception:  # such as a full disk: the journals tell everything meanwhile
+                self.failed = True
+
+        self._keeping = threading.Thread(target=keep, name="snapshot")
+        self._keeping.start()
+
+    @property
+    def keeping(self) -> bool:
+        """Whether a snapshot is being written at this moment."""
+        return self._keeping is not None and self._keeping.is_alive()
+
+    def wait(self) -> None:
+        """Wait until no snapshot is being written."""
+        if self._keeping is not None:
+            self._keeping.join()
+            self._keeping = None
+
+    def _begin(self, facts: dict[str, Any]) -> None:
+        self.wait()
+        number = self.number + 1
+        log = Sealed(self._path("journal", number), self.keys, facts)
         if self._log is not None:
             self._log.close()
-        self.number += 1
-        path = self._path("state", self.number)
+        self._log, self.number = log, number
+        sync_folder(self.folder)
+
+    def _keep(self, number: int, facts: dict[str, Any], write: Callable[[IO[bytes]], object]) -> None:
+        path = self._path("state", number)
         temporary = path.with_name(f".{path.name}")
-        whole = memoryview(state)
-        pieces = [whole[at : at + PIECE] for at in range(0, len(whole), PIECE)]
-        sealed = Sealed(temporary, self.keys, facts | {"pieces": len(pieces)})
-        for piece in pieces:
-            sealed.append(piece, sync=False)
-        sealed.close()
-        # Its journal is there before it is: a snapshot without one would look like one that lost its own.
-        self._log = Sealed(self._path("journal", self.number), self.keys, {})
-        for group in groups:
-            self._log.append(group, sync=group is groups[-1])
-        os.replace(temporary, path)
+        try:
+            with contextlib.closing(Sealed(temporary, self.keys, facts)) as sealed:
+                with _Pieces(sealed) as pieces:
+                    write(pieces)
+                sealed.append(b"", sync=False)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         sync_folder(self.folder)
         for each in self.folder.glob("*-*.sealed"):
-            if int(each.stem.rpartition("-")[2]) != self.number:
+            if _number(each) < number:
                 each.unlink(missing_ok=True)
         for each in self.folder.glob(".*.sealed"):
             each.unlink(missing_ok=True)
+        self.failed, self.kept_at = False, time.time()
 
     def rekey(self) -> bool:
         """Write what is kept anew under the current key, unless all of it is; return whether it was.
@@ -274,7 +343,8 @@ class Journal:
         self.number = 0
 
     def close(self) -> None:
-        """Let go of the files and the lock."""
+        """Let go of the files and the lock, once no snapshot is being written."""
+        self.wait()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -292,5 +362,37 @@ class Journal:
         self.close()
 
 
-class _TornHead(Exception):
-    """A journal whose head was not written to its end."""
+class _Pieces(io.RawIOBase):
+    """What is written to it goes into a sealed file, a piece to a frame."""
+
+    def __init__(self, sealed: Sealed) -> None:
+        self.sealed = sealed
+        self._held = bytearray()
+
+    def writable(self) -> bool:
+        """Say that it is there to be written."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Take some bytes; whole pieces are sealed at once."""
+        self._held += data
+        while len(self._held) >= PIECE:
+            self._seal()
+        return len(data)
+
+    def close(self) -> None:
+        """Seal what is left."""
+        while not self.closed and self._held:
+            self._seal()
+        super().close()
+
+    def _seal(self) -> None:
+        self.sealed.append(bytes(self._held[:PIECE]), sync=False)
+        del self._held[:PIECE]
+
+
+def _has_whole_head(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC) + 4)
+        length = int.from_bytes(start[len(MAGIC) :], "big")
+        return len(start) == len(MAGIC) + 4 and path.stat().st_size >= len(start) + length + 32

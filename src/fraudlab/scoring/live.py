@@ -115,7 +115,7 @@ class Live:
             self.journal.append(json.dumps(group, default=_plain, ensure_ascii=False).encode(), sync=sync)
         answers = self.apply(group)
         if self._since_snapshot >= SNAPSHOT_EVERY or time.monotonic() - self._last_snapshot >= SNAPSHOT_AFTER:
-            self.snapshot()
+            self.snapshot(beside=True)
         return answers
 
     def apply(self, group: Mapping[str, Any]) -> list[Answer]:
@@ -125,12 +125,18 @@ class Live:
             self.position = group["position"]
         return answers
 
-    def snapshot(self) -> None:
-        """Keep the state and begin a new journal; who may no longer be remembered is let go of first."""
-        if self.journal is None:
+    def snapshot(self, *, beside: bool = False) -> None:
+        """Keep the state and begin a new journal; who may no longer be remembered is let go of first.
+
+        Parameters
+        ----------
+        beside : payments go on while another thread writes; not where somebody was let go of, or that failed before.
+        """
+        if self.journal is None or (beside and self.journal.keeping):
             return
+        state = self.scorer.state
         if self.rights is not None:
-            self.scorer.state = self.rights.heeded(self.scorer.state)
+            self.scorer.state = self.rights.heeded(state)
         facts = {
             "ledger": 0 if self.rights is None else self.rights.seen,
             "model": self.model.name,
@@ -141,7 +147,10 @@ class Live:
             "number": self.number,
             "position": self.position,
         }
-        self.journal.snapshot(facts, self.scorer.state.to_bytes())
+        if beside and self.scorer.state is state and not self.journal.failed:
+            self.journal.snapshot_beside(facts, state.frozen())
+        else:
+            self.journal.snapshot(facts, self.scorer.state.to_bytes())
         self._since_snapshot = 0
         self._last_snapshot = time.monotonic()
 
