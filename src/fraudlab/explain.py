@@ -63,8 +63,14 @@ def contributions(model: FittedModel, X: pd.DataFrame, *, say: Callable[[str], N
     {'amount': [0.0, 7.23], 'base': [-3.34, -3.34]}
     """
     values = model.matrix(X)
+    columns = [*model.features, BASE] if model.explains else [BASE]
+    return pd.DataFrame(contributions_of(model, values, say=say), columns=columns, index=X.index)
+
+
+def contributions_of(model: FittedModel, values: np.ndarray, *, say: Callable[[str], None] | None = None) -> np.ndarray:
+    """Return `contributions` as numbers, the base last, from the model's inputs as `FittedModel.matrix` gives them."""
     if not model.explains:
-        return pd.DataFrame({BASE: model.estimator.margin(values) + model.shift}, index=X.index)
+        return model.estimator.margin(values)[:, None] + model.shift
     parts = np.empty((len(values), len(model.features) + 1))
     for begin in range(0, len(values), BATCH):
         rows = slice(begin, begin + BATCH)
@@ -73,7 +79,7 @@ def contributions(model: FittedModel, X: pd.DataFrame, *, say: Callable[[str], N
             say(f"explained {min(begin + BATCH, len(values)):,} of {len(values):,} payments")
     parts[:, -1] += model.shift
     _check_sum(parts, model.estimator.margin(values) + model.shift)
-    return pd.DataFrame(parts, columns=[*model.features, BASE], index=X.index)
+    return parts
 
 
 def _check_sum(parts: np.ndarray, margin: np.ndarray) -> None:

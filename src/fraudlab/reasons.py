@@ -139,27 +139,51 @@ def tell(
     >>> tell(table, pd.DataFrame({new: [1], others: [4]}), words, lang="zh")[0][0].sentence
     '该客户首次使用该设备；过去1周内另有3位其他客户'
     """
-    check_language(lang)
     features = _features(contributions, X)
-    pushes = contributions[features].to_numpy(dtype="float64")
-    tellers, groups, names, codes = _speech(_Same(describe), tuple(features), whole_amounts, lang)
     text, numbers = _kinds(X, features)
     matrix = feature_matrix(X, tuple(numbers))
     told = {name: matrix[:, place] for place, name in enumerate(numbers)}
     told |= {name: X[name].astype("str").to_numpy(dtype=object) for name in text}
     columns = [told[name] for name in features]
-    sayable = np.column_stack([teller.sayable(column) for teller, column in zip(tellers, columns)] or [pushes > 0])
+    pushes = contributions[features].to_numpy(dtype="float64")
+    return tell_of(pushes, columns, describe, features, top, whole_amounts=whole_amounts, lang=lang)
+
+
+def tell_of(
+    pushes: np.ndarray,
+    columns: Sequence[np.ndarray],
+    describe: pd.DataFrame,
+    features: Sequence[str],
+    top: int = 3,
+    *,
+    whole_amounts: bool = False,
+    lang: str = "en",
+) -> list[list[Reason]]:
+    """As `tell`, without tables: for one payment at a time, where to make them took longer than all else.
+
+    Parameters
+    ----------
+    pushes : contributions, float64[rows, features], without the base.
+    columns : of each feature its values: float64[rows], or text with NaN for missing as object[rows].
+    features : their names.
+    """
+    check_language(lang)
+    speech = _speech(_Same(describe), tuple(features), whole_amounts, lang)
+    sayable = np.empty(pushes.shape, bool)
+    for place, (teller, column) in enumerate(zip(speech.tellers, columns)):
+        sayable[:, place] = teller.sayable(column)
     sayable &= pushes > 0
     # For each reason what it adds up to, and its strongest feature that has something to say (-1: none).
-    totals = np.zeros((len(pushes), len(names)))
-    strongest = np.full(totals.shape, -1)
-    for group in range(len(names)):
-        members = np.flatnonzero(groups == group)
-        shown = np.where(sayable[:, members], pushes[:, members], -np.inf)
-        totals[:, group] = pushes[:, members].sum(axis=1)
-        strongest[:, group] = np.where(np.isfinite(shown.max(axis=1)), members[shown.argmax(axis=1)], -1)
+    totals = np.empty((len(pushes), len(speech.names)))
+    strongest = np.empty(totals.shape, np.int64)
+    rows = np.arange(len(pushes))
+    for group, members in enumerate(speech.members):
+        mine = pushes[:, members]
+        totals[:, group] = mine.sum(axis=1)
+        best = np.where(sayable[:, members], mine, -np.inf).argmax(axis=1)
+        strongest[:, group] = np.where(sayable[rows, members[best]], members[best], -1)
     order = np.argsort(-totals, axis=1, kind="stable").tolist()
-    plan = _Plan(pushes, sayable, columns, groups, tellers, features, names, codes)
+    plan = _Plan(pushes, sayable, columns, speech, features)
     return [plan.row(row, *given, top) for row, given in enumerate(zip(order, totals.tolist(), strongest.tolist()))]
 
 
@@ -176,18 +200,23 @@ class _Same:
         return isinstance(other, _Same) and other.table is self.table
 
 
-@functools.lru_cache(maxsize=16)
-def _speech(
-    describe: _Same, features: tuple[str, ...], whole_amounts: bool, lang: str
-) -> tuple[list[_Teller], np.ndarray, list[str], list[str]]:
-    """Return how each feature speaks, the reason it belongs to, and the reasons' names and codes.
+class _Speech(NamedTuple):
+    """How each feature speaks, which features belong to each reason, and the reasons' names and codes."""
 
-    One payment's reasons are asked for at a time; to read the words anew each time took longer than all else.
-    """
+    tellers: list[_Teller]
+    members: list[np.ndarray]
+    names: list[str]
+    codes: list[str]
+
+
+@functools.lru_cache(maxsize=16)
+def _speech(describe: _Same, features: tuple[str, ...], whole_amounts: bool, lang: str) -> _Speech:
+    """Read the words of some features; kept, as one payment's reasons are asked for at a time."""
     words, lang = _spoken(_words(describe.table, features), lang)
     groups, found = pd.factorize(words["group"])
     names = [str(name) for name in found]
-    return _tellers(words, whole_amounts, lang), groups, names, _codes(words, names)
+    members = [np.flatnonzero(groups == group) for group in range(len(names))]
+    return _Speech(_tellers(words, whole_amounts, lang), members, names, _codes(words, names))
 
 
 def _spoken(words: pd.DataFrame, lang: str) -> tuple[pd.DataFrame, str]:
@@ -229,7 +258,7 @@ class _Teller(NamedTuple):
 
     def sayable(self, column: np.ndarray) -> np.ndarray:
         """Tell for each value whether there is anything to say about it, bool[rows]."""
-        known = pd.notna(column)
+        known = column == column  # NaN is not
         if not self.only_if_some or column.dtype == object:
             return known | (not self.only_if_known)
         return (known & (column != 0)) | (~known & (not self.only_if_known))
@@ -302,12 +331,9 @@ class _Plan(NamedTuple):
 
     pushes: np.ndarray
     sayable: np.ndarray
-    columns: list[np.ndarray]
-    groups: np.ndarray
-    tellers: list[_Teller]
-    features: list[str]
-    names: list[str]
-    codes: list[str]
+    columns: Sequence[np.ndarray]
+    speech: _Speech
+    features: Sequence[str]
 
     def row(
         self, row: int, order: Sequence[int], totals: Sequence[float], strongest: Sequence[int], top: int
@@ -324,7 +350,7 @@ class _Plan(NamedTuple):
                 feature = self._next(row, group, said, unknown)
             if feature < 0:
                 continue
-            value, teller = self.columns[feature][row], self.tellers[feature]
+            value, teller = self.columns[feature][row], self.speech.tellers[feature]
             sentence = teller.say(value)
             said.add(feature)
             if self._missing(row, feature):
@@ -333,7 +359,8 @@ class _Plan(NamedTuple):
                 sentence += self._facts(row, teller, said)
             if teller.lang == "en":
                 sentence = f"{sentence[:1].upper()}{sentence[1:]}"
-            told.append(Reason(self.codes[group], self.names[group], sentence, self.features[feature], totals[group]))
+            named = self.speech.codes[group], self.speech.names[group]
+            told.append(Reason(*named, sentence, self.features[feature], totals[group]))
         return told
 
     def _missing(self, row: int, feature: int) -> bool:
@@ -341,7 +368,8 @@ class _Plan(NamedTuple):
         return bool(value != value)
 
     def _next(self, row: int, group: int, said: set[int], unknown: bool) -> int:
-        members = np.flatnonzero((self.groups == group) & self.sayable[row])
+        members = self.speech.members[group]
+        members = members[self.sayable[row, members]]
         for feature in members[np.argsort(-self.pushes[row, members], kind="stable")]:
             if feature not in said and not (unknown and self._missing(row, feature)):
                 return int(feature)
@@ -351,7 +379,7 @@ class _Plan(NamedTuple):
         added = ""
         for part in teller.parts:
             if part.feature not in said:
-                fact = self.tellers[part.feature].fact(self.columns[part.feature][row], part)
+                fact = self.speech.tellers[part.feature].fact(self.columns[part.feature][row], part)
                 added += fact
                 said |= {part.feature} if fact else set()
         return added

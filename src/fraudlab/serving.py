@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,13 +202,31 @@ class Package:
         rows = np.flatnonzero(np.asarray(wanted, dtype=bool))
         if len(rows):
             alerts = self.model.complete(X.iloc[rows])
-            found = [[reasons_of.Reason("", "", reasons_of.unexplained(lang), "", 0.0)]] * len(rows)
+            found = self._unexplained(len(rows), lang)
             if self.model.explains:
                 table = explain.contributions(self.model, alerts)
                 found = reasons_of.tell(table, alerts, self.describe, top=TOP_REASONS, lang=lang)
             for row, said in zip(rows, found, strict=True):
                 told[row] = said
         return told
+
+    def told_of(
+        self, values: np.ndarray, shown: Sequence[np.ndarray], *, lang: str = "en"
+    ) -> list[list[reasons_of.Reason]]:
+        """As `told`, for rows that are laid out already.
+
+        Parameters
+        ----------
+        values : the model's inputs as numbers, shape (rows, features).
+        shown : of each feature what is said of it: the same numbers, or text with NaN for missing as object[rows].
+        """
+        if not self.model.explains:
+            return self._unexplained(len(values), lang)
+        pushes = explain.contributions_of(self.model, values)[:, :-1]
+        return reasons_of.tell_of(pushes, shown, self.describe, self.model.features, TOP_REASONS, lang=lang)
+
+    def _unexplained(self, rows: int, lang: str) -> list[list[reasons_of.Reason]]:
+        return [[reasons_of.Reason("", "", reasons_of.unexplained(lang), "", 0.0)]] * rows
 
 
 def save_package(

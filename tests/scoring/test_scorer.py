@@ -65,6 +65,19 @@ def test_files_single_payments_and_training_give_the_same_numbers(workspace, mod
     )
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_warm_up_leaves_nothing_behind(workspace, model, lang):
+    history = load_history(workspace, model)
+    for state in (learn(model.package, history), learn(model.package, None)):
+        scorer = Scorer(model.package, state)
+        told, judged = [], scorer.told
+        scorer.told = lambda scored, lang, told=told, judged=judged: told.append(judged(scored, lang))
+        before = state.to_bytes()
+        scorer.warm_up(lang)
+        assert state.to_bytes() == before
+        assert len(told) == 1, "reasons are laid out too"
+
+
 def test_the_door_gives_what_ingest_gave(workspace, model, made):
     """Raw rows that the vault holds come out of the door as they lie there."""
     door = open_door(workspace, model)

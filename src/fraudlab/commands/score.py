@@ -105,6 +105,7 @@ def serve(
         live, _ = open_live(
             workspace, chosen, fresh=fresh, **({"ahead": None} if replay else {}), say=lambda text: status.update(text)
         )
+    live.scorer.warm_up(lang)
     gc.freeze()  # what was learnt stays: the collector need not walk over it while payments wait
     try:
         service = Service(live, lang=lang, **({"clock": None} if replay else {}))

@@ -78,6 +78,7 @@ def stream(
         live, replayed = open_live(
             workspace, chosen, fresh=fresh, **({"ahead": None} if replay else {}), say=lambda text: status.update(text)
         )
+    live.scorer.warm_up(lang)
     gc.freeze()  # what was learnt stays: the collector need not walk over it while payments wait
     try:
         if kafka:

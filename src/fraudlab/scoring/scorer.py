@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,7 @@ from fraudlab.datasets.companions import INVESTIGATION
 from fraudlab.datasets.indicators import COLUMNS as INDICATORS
 from fraudlab.datasets.indicators import Flags
 from fraudlab.features.chunks import score_table_then_update
-from fraudlab.features.online import OnlineState
+from fraudlab.features.online import EPOCH, OnlineState
 from fraudlab.models import Trees
 from fraudlab.privacy.keys import open_keys
 from fraudlab.privacy.vault import Vault
@@ -201,6 +203,23 @@ class Scorer:
         InputError : a value cannot be used; nothing is remembered. A feature is infinite.
         """
         found = self.state.score_then_update(moved if moved is not None else payment)
+        return self._judged(found, payment, late)
+
+    def warm_up(self, lang: str = "en") -> None:
+        """Score a made-up payment of values met before and say why, and forget it.
+
+        What is loaded, compiled or laid out when first asked for is there before the first payment waits for it.
+        """
+        state = self.state
+        payment: dict[str, Any] = dict.fromkeys(needed_columns(self.package))
+        payment |= {"transaction_id": "", "amount": 1.0}
+        payment["event_time"] = EPOCH if state.last is None else EPOCH + dt.timedelta(microseconds=state.last[0] + 1)
+        for known in (state.codes, state.before.codes if state.before is not None else {}):
+            payment |= {name: next(iter(codes), None) for name, codes in known.items() if name in payment}
+        with contextlib.suppress(InputError):  # so few values are known of it: the contract might refuse it
+            self.told([self._judged(state.score(payment), payment)], lang)
+
+    def _judged(self, found: np.ndarray, payment: Mapping[str, Any], late: bool = False) -> Scored:
         if np.isinf(found).any():
             raise InputError("features: values must be finite; found an infinite one; make it missing where undefined")
         score = self._score(found, payment)
@@ -242,8 +261,16 @@ class Scorer:
         """Return the reasons of some payments, at most three each, strongest first."""
         if not scored:
             return []
-        frame = self._frame([(each.features, each.payment) for each in scored])
-        return self.package.told(frame, np.ones(len(frame), bool), lang=lang)
+        if ANOMALY in self.package.model.features:
+            frame = self._frame([(each.features, each.payment) for each in scored])
+            return self.package.told(frame, np.ones(len(frame), bool), lang=lang)
+        values = np.array([each.features for each in scored])[:, self._from].astype("float64")
+        shown = list(values.T.copy())
+        for at, coding, known in self._codings:
+            given = [each.payment[coding.column] for each in scored]
+            values[:, at] = [_coded(value, coding, known) for value in given]
+            shown[at] = np.array([np.nan if _missing(value) else str(value) for value in given], dtype=object)
+        return self.package.told_of(values, shown, lang=lang)
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +302,7 @@ class Scorer:
 
 def _coded(value: Any, coding: Any, values: Mapping[str, float]) -> float:
     """Return the number of one category, as `Encoder.encode` does of many."""
-    if value is None or value is pd.NA or value != value:
+    if _missing(value):
         return float("nan") if coding.missing is None else coding.missing
     if isinstance(value, bool | np.bool_):
         name = str(bool(value))
@@ -284,3 +311,7 @@ def _coded(value: Any, coding: Any, values: Mapping[str, float]) -> float:
     else:
         name = str(int(value))
     return values.get(name, coding.other)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value != value
