@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections import Counter
 from dataclasses import replace
@@ -25,6 +26,7 @@ from fraudlab.decisions import Thresholds
 from fraudlab.features import FeatureSet, count, value
 from fraudlab.papers import facts as facts_module
 from fraudlab.papers import texts
+from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
 from fraudlab.privacy.scan import find_planted
 from fraudlab.schema import FraudlabError, InputError
@@ -207,6 +209,27 @@ def test_a_purpose_nobody_loaded_for_is_named(facts: facts_module.Facts) -> None
     loads = pd.DataFrame({"purpose": ["fraud-model-training"], "loads": [3], "last": [NOW]})
     unused = papers.to_markdown(texts.minimisation(replace(facts, loads=loads))).split("## What nobody uses")[1]
     assert "nobody loaded data for newsletter: drop it, or name who needs it" in unused
+
+
+def test_the_record_tells_what_left_and_to_whom(workspace: Workspace, tmp_path: Path) -> None:
+    copied = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
+    log = audit_log(copied)
+    for receiver in ("Bank of the North", "Bank of the South", "Bank of the North"):
+        log.append("export", what="indicators", agreement="card-circle", receiver=receiver)
+    log.append("export", what="queue of cases", dataset="shop")
+    log.append("export", what="queue of cases", dataset="another")
+    found = facts_module.gather(copied, "shop", now=NOW)
+    assert found.gone[["what", "to", "times"]].to_numpy().tolist() == [
+        ["indicators", "Bank of the North", 2],
+        ["indicators", "Bank of the South", 1],
+        ["queue of cases", "", 1],
+    ]
+    told = papers.to_markdown(texts.record(found)).split("## Who gets the data")[1].split("## How long")[0]
+    assert f"| indicators | Bank of the North | 2 | {dt.date.today():%Y-%m-%d} |" in told
+    assert "| queue of cases | whoever made it | 1 |" in told
+    nothing = papers.to_markdown(texts.record(replace(found, gone=found.gone[:0])))
+    assert "The audit log has no entry of anything that left the workspace." in nothing
+    assert "There is no audit log yet" in papers.to_markdown(texts.record(replace(found, gone=None)))
 
 
 def test_recognition_is_what_counting_customers_one_by_one_gives(facts: facts_module.Facts, written: Path) -> None:

@@ -74,6 +74,7 @@ class Facts:
     models : registered versions trained on this data set.
     events : DataFrame purpose, event, customers (how many have such an event in the ledger).
     loads : DataFrame purpose, loads, last; from the audit log; None without a log.
+    gone : DataFrame what, to, times, last: what left the workspace; from the audit log; None without a log.
     risk : how far the coarse personal columns single customers out; None where there are none.
     answers : question -> answer, those given only.
     """
@@ -86,6 +87,7 @@ class Facts:
     models: list[UsedModel]
     events: pd.DataFrame
     loads: pd.DataFrame | None
+    gone: pd.DataFrame | None
     risk: Risk | None
     answers: Mapping[str, str]
 
@@ -145,6 +147,7 @@ def gather(
         models=models,
         events=_events(Ledger(workspace.ledger).events()),
         loads=_loads(workspace, dataset),
+        gone=_gone(workspace, dataset),
         risk=risk_table(frame, risky) if risky and len(frame) else None,
         answers=read_answers(answers) if answers is not None else {},
     )
@@ -270,3 +273,18 @@ def _loads(workspace: Workspace, dataset: str) -> pd.DataFrame | None:
     ]
     table = pd.DataFrame(rows, columns=["purpose", "time"])
     return table.groupby("purpose", as_index=False).agg(loads=("time", "size"), last=("time", "max"))
+
+
+def _gone(workspace: Workspace, dataset: str) -> pd.DataFrame | None:
+    """Count what left the workspace, but for what was about another data set; None where there is no log."""
+    log = audit_log(workspace)
+    if not log.path.exists():
+        return None
+    entries = log.entries("export")
+    rows = [
+        (facts.get("what", "data"), facts.get("receiver", ""), time)
+        for facts, time in zip(entries["facts"], entries["time"])
+        if facts.get("dataset", dataset) == dataset
+    ]
+    table = pd.DataFrame(rows, columns=["what", "to", "time"])
+    return table.groupby(["what", "to"], as_index=False).agg(times=("time", "size"), last=("time", "max"))

@@ -132,7 +132,7 @@ def record(facts: Facts) -> Paper:
         Section("purposes", "Purposes", [_purposes(facts)]),
         Section("people", "Whose data", [Terms(people)]),
         Section("data", "Which data", [_columns(facts)]),
-        Section("recipients", "Who gets the data", [Terms(to)]),
+        Section("recipients", "Who gets the data", [Terms(to), *_gone(facts)]),
         Section("retention", "How long", [_retention(facts)]),
         Section("security", "Security measures (Art. 32)", [Bullets([*_security(facts)])]),
     ]
@@ -424,6 +424,19 @@ def _advice(facts: Facts, purposes: list[str]) -> str:
     if facts.loads is not None and loaded.isdisjoint(others):
         return "; ".join([*said, f"nobody loaded data for {', '.join(others)}: drop it, or name who needs it"])
     return "; ".join([*said, f"keep it only if people of {', '.join(others)} name the need"])
+
+
+def _gone(facts: Facts) -> list[Any]:
+    """Tell what the audit log knows to have left the workspace, and to whom where it was made for somebody."""
+    if facts.gone is None:
+        return [Prose("There is no audit log yet, so that nothing is known of what left.")]
+    if facts.gone.empty:
+        return [Prose("The audit log has no entry of anything that left the workspace.")]
+    rows = [
+        (row.what, row.to or "whoever made it", f"{row.times:,}", f"{row.last:%Y-%m-%d}")
+        for row in facts.gone.itertuples()
+    ]
+    return [Table("What left the workspace, from the audit log", ("What", "To", "Times", "Last"), rows, "llrl")]
 
 
 def _retention(facts: Facts) -> Table:
