@@ -15,7 +15,7 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
-from fraudlab import ruling, sharing
+from fraudlab import backup, ruling, sharing
 from fraudlab.backup.snapshot import stage
 from fraudlab.cli import app
 from fraudlab.config import RunConfig, Workspace, load_config
@@ -26,6 +26,7 @@ from fraudlab.privacy import indicators
 from fraudlab.privacy.auditlog import audit_log
 from fraudlab.privacy.consent import Ledger
 from fraudlab.privacy.keys import KeyUnavailableError, open_keys
+from fraudlab.privacy.sharing import Sharing
 from fraudlab.privacy.vault import DamagedError, Vault
 from fraudlab.rulebook import fired, misfits, read_rules
 from fraudlab.schema import InputError
@@ -519,6 +520,19 @@ def test_a_backup_holds_what_was_shared(receiver, came, tmp_path):
     told = sharing.listed(receiver.workspace, TAKEN_IN)
     assert [each["state"] for each in told["sets"]] == ["in use"]
     assert [each["name"] for each in told["agreements"]] == ["cards-2026"]
+
+
+def test_a_set_that_was_revoked_since_a_backup_does_not_come_back_with_it(receiver, came, tmp_path):
+    name = sharing.import_set(receiver.config, receiver.workspace, came, now=TAKEN_IN).held.id
+    path = Path(backup.create(receiver.workspace)["backup"])
+    sharing.revoke(receiver.workspace, name, "the sender withdrew it")
+    done = backup.restore(path, tmp_path / "restored", receiver.workspace)
+    assert (done["replayed"]["revoked"], done["replayed"]["left"]) == ([name], "")
+    folder = tmp_path / "restored" / "data" / "sharing"
+    assert sorted(each.suffix for each in folder.glob(f"{name}.*")) == [".revoked"]
+    sets = Sharing(folder, open_keys(receiver.workspace))
+    assert [each["reason"] for each in sets.revoked()] == ["the sender withdrew it"]
+    assert sets.revoke_as(sets.revoked()) == [], "done once"
 
 
 def test_loads_are_as_before_until_sharing_begins(alone):

@@ -24,6 +24,7 @@ from fraudlab.privacy.consent import Ledger
 from fraudlab.privacy.identities import IdentityStore
 from fraudlab.privacy.journal import KEY as STATE_KEY
 from fraudlab.privacy.keys import Keys, KeyUnavailableError, open_keys, sync_folder, write_private
+from fraudlab.privacy.sharing import Sharing
 from fraudlab.privacy.vault import Vault
 from fraudlab.schema import FraudlabError, InputError
 from fraudlab.scoring.rights import let_go
@@ -236,7 +237,7 @@ def rebuild(source: Source, folder: Path, workspace: Workspace) -> tuple[dict[st
 
 
 def replay_rights(from_workspace: Workspace, into_workspace: Workspace) -> dict[str, Any]:
-    """Bring newer events and corrections into a restored workspace, and erase and correct there what it brought back.
+    """Bring newer events and corrections into a restored workspace; erase, correct and revoke there what came back.
 
     Parameters
     ----------
@@ -247,11 +248,12 @@ def replay_rights(from_workspace: Workspace, into_workspace: Workspace) -> dict[
     -------
     events (how many were brought over), keys (customers' keys destroyed again), data_sets {name: rows removed again},
     corrected {name: corrections put in again}, states {model: what became of its live state, see
-    `fraudlab.scoring.rights.let_go`}, left ("" or the sentence that says what could not be done, such as for want of a
-    key; loads leave the erased out anyway, because they heed the ledger).
+    `fraudlab.scoring.rights.let_go`}, revoked (ids of other institutions' sets that were let go of again), left ("" or
+    the sentence that says what could not be done, such as for want of a key; loads leave the erased out anyway, because
+    they heed the ledger).
     """
     present, restored = Ledger(from_workspace.ledger), Ledger(into_workspace.ledger)
-    added, done, corrected, states, left = 0, {"keys": 0, "data_sets": {}}, {}, {}, ""
+    added, done, corrected, states, revoked, left = 0, {"keys": 0, "data_sets": {}}, {}, {}, [], ""
     keys = open_keys(from_workspace)
     if present.path.is_file():
         with tempfile.TemporaryDirectory() as folder:
@@ -262,9 +264,12 @@ def replay_rights(from_workspace: Workspace, into_workspace: Workspace) -> dict[
         corrections.bring_over(IdentityStore(from_workspace.identities, keys), Vault(into_workspace.vault, keys))
         corrected = corrections.replay_corrections(into_workspace, keys=keys)
         states = let_go(into_workspace, keys=keys)
+        shared = Sharing.beside(Vault(from_workspace.vault, keys)).revoked()
+        revoked = Sharing.beside(Vault(into_workspace.vault, keys)).revoke_as(shared)
     except FraudlabError as error:
         left = str(error)
-    return {"events": added, **done, "corrected": corrected, "states": states, "left": left}
+    told = {"events": added, **done, "corrected": corrected, "states": states}
+    return told | {"revoked": revoked, "left": left}
 
 
 def newest(workspace: Workspace) -> Path:

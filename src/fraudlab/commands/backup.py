@@ -143,6 +143,10 @@ def restore(
         typer.echo(f"Data set {name}: {n:,} correction(s) made since the backup were put in again.")
     for sentence in remembered.said(replayed["states"]):
         typer.echo(f"{sentence[0].upper()}{sentence[1:]}.")
+    if replayed["revoked"]:
+        typer.echo(
+            f"Sets of indicators revoked since the backup were let go of again: {', '.join(replayed['revoked'])}."
+        )
     if replayed["left"]:
         typer.echo(f"Not done again yet: {replayed['left']}", err=True)
     for each in done["due"]:

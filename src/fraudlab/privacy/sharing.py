@@ -17,7 +17,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -264,6 +264,25 @@ class Sharing:
     def revoked(self) -> list[dict[str, Any]]:
         """Return what is left of the sets that were let go of."""
         return [self._read(path) for path in sorted(self.path.glob("*.revoked"))]
+
+    def revoke_as(self, left: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Let go of sets that were revoked elsewhere; return those that were held.
+
+        Parameters
+        ----------
+        left : what `revoked` returns there; it is on record here too, so that these sets cannot come in again.
+        """
+        gone = []
+        for each in left:
+            path = self.path / f"{each['id']}.set"
+            with self._alone():
+                if not (record := path.with_suffix(".revoked")).exists():
+                    self._write(record, each)
+                if path.exists():
+                    path.unlink()
+                    gone.append(each["id"])
+                sync_folder(self.path)
+        return gone
 
     def names(self) -> list[str]:
         """Return the ids of the sets that are held; needs no key."""
