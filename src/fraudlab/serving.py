@@ -148,7 +148,7 @@ class Package:
         self._check(X)
         score = self.model.score(X)
         risk = self.model.risk_of(score) if self.model.calibrator is not None else np.full(len(X), np.nan)
-        more = [name for name in X.columns if name not in transactions.columns]
+        more = [name for name in self.acting.columns if name in X.columns and name not in transactions.columns]
         table = pd.concat([transactions.set_axis(X.index), X[more]], axis=1)
         done = self.acting.act(score, risk, transactions["amount"].to_numpy(), table)
         return pd.DataFrame({"score": score, "risk": risk}, index=X.index).join(done)

@@ -17,9 +17,12 @@ HALF = np.uint64(32)
 def place_of(slots, keys, key):
     """Return the place in `slots` of one key, or the free place where it belongs."""
     mixed = np.uint64(0)
-    for k in range(key.size):
-        mixed = (mixed ^ np.uint64(key[k])) * ODD
-        mixed ^= mixed >> HALF
+    if key.size == 1:
+        mixed = np.uint64(key[0])  # codes count from 0, so that each has a place of its own
+    else:
+        for k in range(key.size):
+            mixed = (mixed ^ np.uint64(key[k])) * ODD
+            mixed ^= mixed >> HALF
     mask = np.uint64(slots.size - 1)
     place = mixed & mask
     while slots[place] >= 0:
