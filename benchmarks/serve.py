@@ -105,8 +105,8 @@ def batch(package: Package, data: bytes | None, payments: pd.DataFrame, name: st
     scorer = Scorer(package, learn(package, None) if data is None else _state(data))
     began, processor = time.perf_counter(), time.process_time()
     alerts = 0
-    for start in range(0, len(payments), ROWS):
-        scored = scorer.table(payments.iloc[start : start + ROWS], reasons=False)
+    stretches = (payments.iloc[start : start + ROWS] for start in range(0, len(payments), ROWS))
+    for scored in scorer.tables(stretches, reasons=False):
         alerts += int((scored["tier"] > "elevated").sum())
     wall, processor = time.perf_counter() - began, time.process_time() - processor
     return {

@@ -1,7 +1,8 @@
 """`fraudlab score`: a file, or payments that the vault holds, scored in stretches that fit the memory.
 
-What is held is the state of the features and one stretch of rows, whatever the size of the file. The rows must come in
-the order of their times, as exports do; rows of one moment may be in any order.
+What is held is the state of the features and three stretches of rows, whatever the size of the file: one is fetched,
+one gets its features, one is decided on. The rows must come in the order of their times, as exports do; rows of one
+moment may be in any order.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fraudlab.schema import InputError, utc
 from fraudlab.scoring.scorer import Deployed, Scorer, learn, load_history, open_door
 
 ROWS = 500_000
-"""Rows of a stretch: less than a gigabyte with their features; the longer, the less of the past is read again."""
+"""Rows of a stretch: half a gigabyte with their features; the longer, the less of the past is read again."""
 FORMATS = (".parquet", ".csv")
 COLUMNS = ("transaction_id", "event_time", "score", "risk", "tier", "action", "rules", "reasons")
 
@@ -141,8 +142,7 @@ def _write(
     writer: pq.ParquetWriter | pa.csv.CSVWriter | None = None
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for payments in chunks:
-                scored = scorer.table(payments, reasons=reasons, lang=lang)
+            for scored in scorer.tables(chunks, reasons=reasons, lang=lang):
                 table = _arrow(scored)
                 if writer is None:
                     parquet = out.suffix.lower() == ".parquet"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -290,7 +291,30 @@ class Scorer:
         A row per payment with its index: transaction_id, event_time, score, risk, tier, action, rules, reasons (list of
         sentences, empty unless an alert); then the features where asked for.
         """
-        found = score_table_then_update(self.state, payments)
+        return self._decided(payments, score_table_then_update(self.state, payments), reasons, lang, features)
+
+    def tables(
+        self, payments: Iterable[pd.DataFrame], *, reasons: bool = True, lang: str = "en"
+    ) -> Iterator[pd.DataFrame]:
+        """Score one table after the other, as `table` does each.
+
+        While the features of one are made, the next one is fetched and the one before is decided on.
+        """
+        coming = iter(payments)
+        with ThreadPoolExecutor(2) as beside:
+            following, decided = beside.submit(next, coming, None), None
+            while (now := following.result()) is not None:
+                following = beside.submit(next, coming, None)
+                found = score_table_then_update(self.state, now)
+                if decided is not None:
+                    yield decided.result()
+                decided = beside.submit(self._decided, now, found, reasons, lang)
+            if decided is not None:
+                yield decided.result()
+
+    def _decided(
+        self, payments: pd.DataFrame, found: pd.DataFrame, reasons: bool, lang: str, features: bool = False
+    ) -> pd.DataFrame:
         X = found.assign(**{name: payments[name].array for name in self.package.categories})
         done = self.package.act(payments, X)
         alert = done["action"].isin(REVIEWED).to_numpy()
