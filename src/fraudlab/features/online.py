@@ -398,6 +398,7 @@ class OnlineState:
         """
         arrays: dict[str, np.ndarray] = {}
         ids: dict[str, list[Any]] = {f"codes/{name}": list(known) for name, known in self.codes.items()}
+        nodes: dict[str, tuple[list[int], list[int]]] = {}
         for k, log in enumerate(self.logs):
             arrays[f"log{k}/entities"] = log.entities.keys.copy()
             arrays[f"log{k}/length"] = log.length[: len(log.entities)].copy()
@@ -407,7 +408,7 @@ class OnlineState:
                 arrays[f"graph{k}/{part}"] = graph[part][: graph["size"]].copy()
             arrays[f"graph{k}/known"] = np.array(graph["known"], np.int64).reshape(-1, 3)
             for c, name in enumerate(names):
-                arrays[f"graph{k}/nodes{c}"] = np.array(list(graph["nodes"][name].items()), np.int64).reshape(-1, 2)
+                nodes[f"graph{k}/nodes{c}"] = list(graph["nodes"][name]), list(graph["nodes"][name].values())
         ids["recent/id"] = list(self.recent)
         ids["recent/number"] = list(self.recent.values())
         arrays["recent/traces"] = self.traces[: self.count - self.first].copy()
@@ -424,6 +425,7 @@ class OnlineState:
 
         def write(file: IO[bytes]) -> None:
             found = {name: _array(values) for name, values in ids.items()} | arrays
+            found |= {name: np.column_stack([_array(part) for part in pair]) for name, pair in nodes.items()}
             if unsafe := [name for name, values in found.items() if values.dtype.kind not in "iufbU"]:
                 raise InputError(
                     f"{self.where}: ids must be all text or all integers to be kept; found others in {unsafe[0]}"

@@ -387,7 +387,8 @@ class _Pieces(io.RawIOBase):
         super().close()
 
     def _seal(self) -> None:
-        self.sealed.append(bytes(self._held[:PIECE]), sync=False)
+        # Piece by piece: a group of events would wait for all that the disk has still to write.
+        self.sealed.append(bytes(self._held[:PIECE]))
         del self._held[:PIECE]
 
 
