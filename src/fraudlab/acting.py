@@ -92,16 +92,17 @@ class Acting:
         hits = fired(self.book, table) if self.book else pd.DataFrame(index=table.index)
         if self.way == "tiers":
             tier = assign_tiers(score, self.thresholds) if len(score) else pd.Categorical([], list(TIERS), ordered=True)
-            found = pd.DataFrame({"tier": tier, "action": actions_for(tier).to_numpy()}, index=table.index)
+            found = pd.DataFrame({"tier": tier, "action": actions_for(tier).array}, index=table.index)
         else:
             asked = strongest_action(self.book, hits) if self.way == "rules" and self.book else None
             done = decide_by_cost(risk, amount, self.policy, rules=asked)
             found = done[["tier", "action"]].set_axis(table.index)
-        told = np.full(len(hits), "", dtype=object)
-        names, answers = np.array(hits.columns, dtype=object), hits.to_numpy(dtype=bool)
-        for row in np.flatnonzero(answers.any(axis=1)).tolist():
-            told[row] = ",".join(names[answers[row]])
-        return found.assign(rules=pd.Series(told, index=table.index, dtype="str")).astype({"action": "str"})
+        answers = hits.to_numpy(dtype=bool)
+        told = pd.array([""], dtype="str").take(np.zeros(len(hits), np.int64))
+        some = np.flatnonzero(answers.any(axis=1))
+        names = np.array(hits.columns, dtype=object)
+        told[some] = [",".join(names[answers[row]]) for row in some.tolist()]
+        return found.assign(rules=pd.Series(told, index=table.index)).astype({"action": "str"})
 
     def one(self, score: float, risk: float, row: Mapping[str, Any]) -> Act:
         """Decide on one payment as `act` would.

@@ -122,7 +122,7 @@ class Package:
                 "score": score,
                 "risk": risk,
                 "tier": tier,
-                "action": actions_for(tier).to_numpy(),
+                "action": actions_for(tier).array,
                 "reasons": self.reasons(X, tier > "low", lang=lang) if reasons else [[] for _ in range(len(X))],
             },
             index=X.index,

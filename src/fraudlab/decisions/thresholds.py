@@ -307,7 +307,7 @@ def actions_for(tiers: pd.Categorical) -> pd.Series:
     >>> actions_for(assign_tiers([0.1, 0.9], Thresholds(review=0.8, step_up=0.3))).tolist()
     ['approve', 'manual_review']
     """
-    return pd.Series(tiers).map({name: tier.action for name, tier in TIERS.items()}).astype("str")
+    return pd.Series(pd.array([tier.action for tier in TIERS.values()], dtype="str").take(tiers.codes))
 
 
 def tier_table(
