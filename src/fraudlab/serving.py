@@ -128,13 +128,14 @@ class Package:
             index=X.index,
         ).astype({"action": "str", "reasons": object})
 
-    def act(self, transactions: pd.DataFrame, X: pd.DataFrame) -> pd.DataFrame:
+    def act(self, transactions: pd.DataFrame, X: pd.DataFrame, score: np.ndarray | None = None) -> pd.DataFrame:
         """Score transactions and decide on each the way the run decided: `decision.way` of its config.
 
         Parameters
         ----------
         transactions : canonical ones, with their amounts and what rules read of them.
         X : their features, as from `features_of`.
+        score : of the same rows, where the model was asked already.
 
         Returns
         -------
@@ -146,7 +147,7 @@ class Package:
         InputError : as `score`; a rule reads a column that is not there; an amount is negative or not finite.
         """
         self._check(X)
-        score = self.model.score(X)
+        score = self.model.score(X) if score is None else score
         risk = self.model.risk_of(score) if self.model.calibrator is not None else np.full(len(X), np.nan)
         more = [name for name in self.acting.columns if name in X.columns and name not in transactions.columns]
         table = pd.concat([transactions.set_axis(X.index), X[more]], axis=1)

@@ -150,18 +150,14 @@ def trained() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     return X, y, words
 
 
-@pytest.mark.parametrize("base", [0.5, 0.03])
+@pytest.mark.parametrize(
+    "settings", [{"base_score": 0.5}, {"base_score": 0.03}, {"max_depth": 14, "min_child_weight": 0.01}]
+)
 @pytest.mark.parametrize("categories", [(), ("c",)])
-def test_a_walk_gives_the_librarys_bits(base, categories):
+def test_a_walk_gives_the_librarys_bits(settings, categories, monkeypatch):
     X, y, _ = trained()
-    model = fit_estimator(
-        X,
-        y,
-        model=ModelConfig(n_estimators=40, max_depth=5, base_score=base, early_stopping_rounds=0),
-        seed=0,
-        categories=categories,
-        threads=1,
-    )
+    model = ModelConfig(**({"n_estimators": 40, "max_depth": 5, "early_stopping_rounds": 0} | settings))
+    model = fit_estimator(X, y, model=model, seed=0, categories=categories, threads=1)
     walk = Walk.of(model.estimator)
     assert walk is not None
     rng = np.random.default_rng(2)
@@ -170,5 +166,18 @@ def test_a_walk_gives_the_librarys_bits(base, categories):
     if categories:
         values[values[:, 2] < 0, 2] = np.nan  # no code is negative
     expected = model.estimator.booster.inplace_predict(values, predict_type="margin")
-    found = np.array([walk.margin(row) for row in values.astype(np.float32)])
-    np.testing.assert_array_equal(found, expected)
+    rows = values.astype(np.float32)
+    np.testing.assert_array_equal(walk.margins(rows), expected)
+    np.testing.assert_array_equal([walk.margins(rows[k : k + 1])[0] for k in range(300)], expected[:300])
+    monkeypatch.setattr("fraudlab.scoring.walk.MANY", 100)
+    np.testing.assert_array_equal(walk.margins(rows), expected)
+    assert len(walk.margins(rows[:0])) == 0
+
+
+def test_trees_that_no_node_can_hold_are_left_to_the_library(monkeypatch):
+    X, y, _ = trained()
+    model = ModelConfig(n_estimators=4, max_depth=5, early_stopping_rounds=0)
+    estimator = fit_estimator(X, y, model=model, seed=0, threads=1).estimator
+    assert Walk.of(estimator) is not None
+    monkeypatch.setattr("fraudlab.features.kernels.trees.MOST_COLUMNS", 1)
+    assert Walk.of(estimator) is None

@@ -185,7 +185,7 @@ class Scorer:
             raise InputError(
                 f"scoring: the feature set does not make {', '.join(absent[:5])}; register the model again"
             )
-        self._row = np.full(len(model.features), np.nan, np.float32)
+        self._row = np.full((1, len(model.features)), np.nan, np.float32)
         self._rule_features = [(name, place[name]) for name in package.acting.columns if name in place]
 
     # --- one payment ----------------------------------------------------------------------------------------------
@@ -244,12 +244,12 @@ class Scorer:
     def _score(self, found: np.ndarray, payment: Mapping[str, Any]) -> float:
         if self._walk is None:
             return float(self.package.model.score(self._frame([(found, payment)]))[0])
-        row = self._row
+        row = self._row[0]
         row[self._here] = found[self._from[self._here]]
         for at, coding, values in self._codings:
             value = payment[coding.column]
             row[at] = _coded(value, coding, values)
-        return float(expit(np.float64(self._walk.margin(row)) + self.package.model.shift))
+        return float(expit(np.float64(self._walk.margins(self._row)[0]) + self.package.model.shift))
 
     def _frame(self, rows: list[tuple[np.ndarray, Mapping[str, Any]]]) -> pd.DataFrame:
         frame = pd.DataFrame(np.array([found for found, _ in rows]), columns=list(self.state.columns))
@@ -316,7 +316,11 @@ class Scorer:
         self, payments: pd.DataFrame, found: pd.DataFrame, reasons: bool, lang: str, features: bool = False
     ) -> pd.DataFrame:
         X = found.assign(**{name: payments[name].array for name in self.package.categories})
-        done = self.package.act(payments, X)
+        score = None
+        if self._walk is not None:
+            margin = self._walk.margins(self.package.model.matrix(X, dtype="float32"))
+            score = expit(margin.astype("float64") + self.package.model.shift)
+        done = self.package.act(payments, X, score)
         alert = done["action"].isin(REVIEWED).to_numpy()
         told = self.package.reasons(X, alert, lang=lang) if reasons else [[]] * len(X)
         out = pd.concat([payments[["transaction_id", "event_time"]], done], axis=1)

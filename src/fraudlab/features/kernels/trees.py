@@ -1,7 +1,7 @@
-"""Boosted trees, one row at a time: what a library needs a millisecond for is a walk of some hundred steps.
+"""Boosted trees over rows: a walk of as many steps as a tree is deep, without a branch that could be guessed wrong.
 
-A forest lies in plain arrays, one tree's nodes behind the other's. Everything is in single precision and added tree by
-tree, as XGBoost does, so that the margin is the library's to the bit.
+A forest lies in plain arrays, one tree's nodes behind the other's, two children side by side; a leaf is its own child.
+Everything is in single precision and added tree by tree, as XGBoost does, so that a margin is the library's to the bit.
 """
 
 from __future__ import annotations
@@ -10,32 +10,45 @@ import numpy as np
 
 from fraudlab.features.kernels.jit import kernel
 
+BLOCK = 32
+"""Rows that go through a tree before the next one: they and the tree's nodes stay in the processor's cache."""
+ONE, WORD = np.uint64(1), np.uint32(31)
+COLUMN, CHILD, MISSING = np.uint32(20), np.uint32(2), np.uint32(1)
+MOST_COLUMNS, MOST_NODES = 1 << 12, 1 << 18
+"""What fits into a node: column (12 bits), first child as counted within its tree (18), which child a missing value
+goes to, whether by category."""
+
 
 @kernel
-def margin(values, roots, left, right, column, split, default_left, kind, begin, size, bits, base):
-    """Return the sum of the leaves that one row falls into, float32, after `base`.
+def margins(values, roots, depth, nodes, split, begin, size, bits, leaf, base, out):
+    """Write the sum of the leaves that each row falls into, float32, after `base`.
 
-    values : float32 of the row, NaN where missing. roots : where each tree begins. left, right : a node's children,
-    -1 for a leaf, whose value is in `split`. kind : 1 where `column` holds a category, whose codes that go right are
-    the set bits of `bits[begin : begin + size]`, 32 to a word, the first code in the highest bit; else values below
-    `split` go left.
+    values : float32[rows, columns], NaN where missing. roots, depth : where each tree begins, how many steps it takes.
+    nodes : see `MOST_NODES`. split : values below it go to the first child; NaN for a leaf. begin, size : of a node by
+    category, whose codes that go to the second child are the set bits of `bits[begin : begin + size]`, 32 to a word,
+    the first code in the highest bit. leaf : what a leaf adds.
     """
-    found = base
-    for tree in range(roots.size):
-        node = roots[tree]
-        while left[node] >= 0:
-            value = values[column[node]]
-            if value != value:
-                goes_left = default_left[node]
-            elif kind[node] == 0:
-                goes_left = value < split[node]
-            else:
-                goes_left = True
-                if value >= 0 and value < 16777216:
-                    code = np.int64(value)
-                    word = code >> 5
-                    if word < size[node]:
-                        goes_left = (bits[begin[node] + word] >> np.uint32(31 - (code & 31))) & np.uint32(1) == 0
-            node = left[node] if goes_left else right[node]
-        found = np.float32(found + split[node])
-    return found
+    for start in range(0, len(values), BLOCK):
+        end = min(start + BLOCK, len(values))
+        out[start:end] = base
+        for tree in range(roots.size):
+            root, steps = np.uint64(roots[tree]), depth[tree]
+            for row in range(start, end):
+                node = root
+                for _ in range(steps):
+                    packed = nodes[node]
+                    value = values[row, np.uint64(packed >> COLUMN)]
+                    missing = np.uint64(packed >> MISSING) & ONE
+                    if packed & np.uint32(1):
+                        second = np.uint64(0)
+                        if value != value:
+                            second = missing
+                        elif value >= 0 and value < 16777216:
+                            code = np.int64(value)
+                            word = code >> 5
+                            if word < size[node]:
+                                second = np.uint64((bits[begin[node] + word] >> np.uint32(31 - (code & 31))) & MISSING)
+                    else:
+                        second = np.uint64(value >= split[node]) | (np.uint64(value != value) & missing)
+                    node = root + (np.uint64(packed >> CHILD) & np.uint64(MOST_NODES - 1)) + second
+                out[row] = np.float32(out[row] + leaf[node])
