@@ -23,6 +23,7 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import threading
 import time
@@ -36,6 +37,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fraudlab.privacy.keys import KEY_BYTES, Keys, KeyUnavailableError, sync_folder
 from fraudlab.privacy.vault import DamagedError
 from fraudlab.schema import FraudlabError
+
+_log = logging.getLogger(__name__)
 
 KEY = "scoring"
 FOLDER = "scoring"
@@ -189,8 +192,6 @@ class Journal:
         self.folder = folder
         self.keys = keys
         self.number = 0
-        self.failed = False
-        """Whether the last snapshot beside could not be kept."""
         self.kept_at: float | None = None
         """When the last snapshot was kept, in seconds since 1970."""
         self._log: Sealed | None = None
@@ -258,6 +259,8 @@ class Journal:
     def snapshot_beside(self, facts: dict[str, Any], write: Callable[[IO[bytes]], object]) -> None:
         """Begin a new journal at once; the state as it is now is kept by another thread, one at a time.
 
+        One that fails leaves everything as it was, with a warning in the log.
+
         Parameters
         ----------
         write : writes that state to a file; it is called later, when the state itself has gone on.
@@ -268,8 +271,13 @@ class Journal:
         def keep(number: int = self.number) -> None:
             try:
                 self._keep(number, facts, write)
-            except Exception:  # such as a full disk: the journals tell everything meanwhile
-                self.failed = True
+            except Exception as error:  # such as a full disk
+                _log.warning(
+                    "state '%s': no snapshot could be kept (%s); the journals tell everything meanwhile, and reading "
+                    "them takes longer at the next start; make room, the next snapshot is tried in its turn",
+                    self.folder.name,
+                    getattr(error, "strerror", None) or type(error).__name__,
+                )
 
         self._keeping = threading.Thread(target=keep, name="snapshot")
         self._keeping.start()
@@ -312,7 +320,7 @@ class Journal:
                 each.unlink(missing_ok=True)
         for each in self.folder.glob(".*.sealed"):
             each.unlink(missing_ok=True)
-        self.failed, self.kept_at = False, time.time()
+        self.kept_at = time.time()
 
     def rekey(self) -> bool:
         """Write what is kept anew under the current key, unless all of it is; return whether it was.

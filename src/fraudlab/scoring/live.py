@@ -130,7 +130,7 @@ class Live:
 
         Parameters
         ----------
-        beside : payments go on while another thread writes; not where somebody was let go of, or that failed before.
+        beside : payments go on while another thread writes; not where somebody was let go of.
         """
         if self.journal is None or (beside and self.journal.keeping):
             return
@@ -147,7 +147,7 @@ class Live:
             "number": self.number,
             "position": self.position,
         }
-        if beside and self.scorer.state is state and not self.journal.failed:
+        if beside and self.scorer.state is state:
             self.journal.snapshot_beside(facts, state.frozen())
         else:
             self.journal.snapshot(facts, self.scorer.state.to_bytes())
