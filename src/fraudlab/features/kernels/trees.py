@@ -1,4 +1,4 @@
-"""Boosted trees over rows: a walk of as many steps as a tree is deep, without a branch that could be guessed wrong.
+"""Boosted trees over rows: a walk of as many steps as a tree is deep, by numbers without a branch to be guessed wrong.
 
 A forest lies in plain arrays, one tree's nodes behind the other's, two children side by side; a leaf is its own child.
 Everything is in single precision and added tree by tree, as XGBoost does, so that a margin is the library's to the bit.
@@ -12,7 +12,7 @@ from fraudlab.features.kernels.jit import kernel
 
 BLOCK = 32
 """Rows that go through a tree before the next one: they and the tree's nodes stay in the processor's cache."""
-ONE, WORD = np.uint64(1), np.uint32(31)
+ONE = np.uint64(1)
 COLUMN, CHILD, MISSING = np.uint32(20), np.uint32(2), np.uint32(1)
 MOST_COLUMNS, MOST_NODES = 1 << 12, 1 << 18
 """What fits into a node: column (12 bits), first child as counted within its tree (18), which child a missing value
@@ -47,7 +47,7 @@ def margins(values, roots, depth, nodes, split, begin, size, bits, leaf, base, o
                             code = np.int64(value)
                             word = code >> 5
                             if word < size[node]:
-                                second = np.uint64((bits[begin[node] + word] >> np.uint32(31 - (code & 31))) & MISSING)
+                                second = np.uint64(bits[begin[node] + word] >> np.uint32(31 - (code & 31))) & ONE
                     else:
                         second = np.uint64(value >= split[node]) | (np.uint64(value != value) & missing)
                     node = root + (np.uint64(packed >> CHILD) & np.uint64(MOST_NODES - 1)) + second
