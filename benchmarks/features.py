@@ -100,17 +100,21 @@ class Bench:
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], times: int) -> dict[str, dict[str, Any]]:
-    """Time every function `times` times, in turn (A B C A B C ...), after one run that is not counted."""
+    """Time every function `times` times, in turn (A B C A B C ...), each time after a run that is not counted.
+
+    Memory that lay free for a second or more is taken back by some hosts of virtual machines, and is then up to twenty
+    times dearer to write. So what matters is not which function runs long, or keeps what it has freed: all find the
+    memory of their own last run.
+    """
     took: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(times + 1):
+    for _ in range(times):
         for name, run in runs.items():
+            run()
             gc.collect()
             began = time.perf_counter()
             result = run()
-            seconds = time.perf_counter() - began
+            took[name].append(time.perf_counter() - began)
             del result
-            if turn:
-                took[name].append(seconds)
     return {
         name: {"median_s": median(found), "min_s": min(found), "max_s": max(found), "runs": len(found)}
         for name, found in took.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,10 @@ from fraudlab.features import (
     weekend,
     zscore,
 )
+from fraudlab.features.engine import Source
 from fraudlab.features.kernels import labels as label_kernels
+from fraudlab.features.kernels import program
+from fraudlab.features.plan import plan
 from fraudlab.features.specs import OPERATORS, CurrentSpec, LinkSpec, PastSpec, WindowSpec
 
 NAN = math.nan
@@ -293,6 +297,35 @@ def test_labels_in_the_order_of_rows_and_labels_in_any_order_are_counted_alike()
         for spec in specs:
             for name, values in oracle(rows, spec).items():
                 assert_as_defined(found[name], values, name)
+
+
+def test_labels_that_are_all_known_by_the_delay_are_counted_as_rows_are_and_give_the_same():
+    draw = random.Random(3)
+    rows = ordered_rows(
+        [
+            plain_row(
+                step=draw.choice([0, 1, HOUR, 3 * HOUR]),
+                is_fraud=draw.choice([True, False, None]),
+                known_after=draw.choice([None, HOUR, 6 * HOUR, 7 * HOUR]),
+            )
+            for _ in range(200)
+        ]
+    )
+    specs = [
+        make(by="merchant_id", window=["5h", "1d"], delay=delay)
+        for make in (frauds, labelled, risk, partial(risk, prior=(0.1, 3)), partial(risk, empty=-1.0))
+        for delay in ("7h", "1d")
+    ]
+    late = {**rows[-1], "transaction_id": "t9999", "merchant_id": -3, "label_time": rows[-1]["time"] + 8 * HOUR}
+    found = []
+    for frame, counted in ((frame_of(rows), True), (frame_of([*rows, late | {"is_fraud": True}]), False)):
+        source = Source(frame, "labels")
+        done = plan([spec for spec in specs if "7h" in spec.columns[0]], source.may_miss, source.prompt)
+        assert (program.KNOWN_RATE in done.ops[:, 0]) == counted
+        assert (program.ENTERING in done.ops[:, 0]) != counted
+        found.append(FeatureSet("labels", specs).compute(frame).head(len(rows)))
+    assert_equal_bits(found[0], found[1])
+    assert found[0].nunique().min() > 3
 
 
 def test_what_hangs_together_grows_row_by_row():

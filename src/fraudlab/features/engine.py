@@ -91,6 +91,8 @@ class Source:
             return ~np.isnan(self.number(word[1]))
         if word[0] == "code":
             return self.codes(word[1])[0] >= 0
+        if word[0] == "label":
+            return ~self.fraud()[1] & (self._label_time() != -NEVER - 1)
         return self._has(("number", "latitude")) & self._has(("number", "longitude"))
 
     def fraud(self) -> tuple[Array, Array]:
@@ -101,9 +103,19 @@ class Source:
         """Return the moment from which the label of some rows is known, NEVER when it is not."""
         time = self.time[rows]
         known = np.empty(time.size, np.int64)
-        label_time = self.once("label_time", lambda: self._moments("label_time"))
-        scan.known_from(label_time[rows], time, self.fraud()[1][rows], known)
+        scan.known_from(self._label_time()[rows], time, self.fraud()[1][rows], known)
         return known
+
+    def prompt(self, delay: int) -> bool:
+        """Return whether every label there is is known by `delay` after its payment."""
+        return delay >= self.once("delay", lambda: scan.longest_delay(self._label_time(), self.time, self.fraud()[1]))
+
+    def _label_time(self) -> Array:
+        return self.once("label_time", lambda: self._moments("label_time"))
+
+    def _known_fraud(self) -> Array:
+        label = ("label",)
+        return self.fraud()[0] & self._has(label) if self.may_miss(label) else self.fraud()[0]
 
     def local(self, zone: str | None) -> Array:
         """Return the wall clock's time in a zone (None: UTC), in microseconds as if it were UTC."""
@@ -114,7 +126,7 @@ class Source:
         what = key[0]
         if what == "flags":
             mine = bits[BITS * key[1] : BITS * (key[1] + 1)]
-            masks = [self.fraud()[0] if bit == FRAUD else self.chosen(*bit) for bit in mine]
+            masks = [self.once("known fraud", self._known_fraud) if bit == FRAUD else self.chosen(*bit) for bit in mine]
             return lambda rows: sum(mask[rows].astype(np.int64) << k for k, mask in enumerate(masks))
         if what == "number":
             if key[1] in ("latitude", "longitude"):
@@ -318,7 +330,10 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
         pages = np.array_split(out.reshape(-1)[:: PAGE // out.itemsize], pool._max_workers)
         touched = [pool.submit(part.fill, 0) for part in pages]
         source = Source(frame, where)
-        plans = {entity: plan([spec for spec, _ in work[entity]], source.may_miss) for entity in filter(None, work)}
+        plans = {
+            entity: plan([spec for spec, _ in work[entity]], source.may_miss, source.prompt)
+            for entity in filter(None, work)
+        }
         room = Room()
         wait(touched)  # before anything is written: a page touched late would lose a value
         for entity, todo in plans.items():

@@ -77,9 +77,12 @@ class Plan:
 class _Planner:
     """Collects operations; what was asked for before is found again, so specs share edges, sums and ranks."""
 
-    def __init__(self, columns: int, may_miss: Callable[[tuple], bool], keep: bool) -> None:
+    def __init__(
+        self, columns: int, may_miss: Callable[[tuple], bool], prompt: Callable[[int], bool], keep: bool
+    ) -> None:
         self.plan = Plan(columns=columns)
         self.may_miss = may_miss
+        self.prompt = prompt
         self.keep = keep
         self.ops: list[list[int]] = []
         self.params: list[tuple[float, float, float]] = []
@@ -157,16 +160,28 @@ class _Planner:
         self.column += 1
 
 
-def plan(specs: Sequence[WindowSpec | PastSpec], may_miss: Callable[[tuple], bool], *, keep: bool = False) -> Plan:
+def never(delay: int) -> bool:
+    """Say of no delay that every label is known by then: what holds where labels may come late."""
+    return False
+
+
+def plan(
+    specs: Sequence[WindowSpec | PastSpec],
+    may_miss: Callable[[tuple], bool],
+    prompt: Callable[[int], bool] = never,
+    *,
+    keep: bool = False,
+) -> Plan:
     """Plan the specs of one entity.
 
     Parameters
     ----------
     specs : window and past specs with the same `entity`.
-    may_miss : whether a word, ("number", column) or ("code", column), or the ("place",) may be missing.
+    may_miss : whether a word, ("number", column) or ("code", column), the ("place",) or the ("label",) may be missing.
+    prompt : whether every label there is is known by a delay, in microseconds, after its payment.
     keep : whether rows come in one by one, so that sums over the whole past must be carried on.
     """
-    make = _Planner(sum(len(spec.columns) for spec in specs), may_miss, keep)
+    make = _Planner(sum(len(spec.columns) for spec in specs), may_miss, prompt, keep)
     for spec in specs:
         if isinstance(spec, PastSpec):
             _plan_past(make, spec)
@@ -239,6 +254,9 @@ def _plan_numbers(make: _Planner, spec: WindowSpec, span: Span) -> None:
 
 
 def _plan_labels(make: _Planner, spec: WindowSpec, span: Span) -> None:
+    if spec.statistic not in _LATEST_FIRST and not spec.last and make.prompt(span.delay):
+        _plan_prompt_labels(make, spec, span)
+        return
     known, bit = make.word("known"), make.flag(FRAUD)
     lo = make.edge(span.delay + span.width)
     enter = make.slot(3, program.ENTERING, value=span.delay, a=known)
@@ -253,11 +271,29 @@ def _plan_labels(make: _Planner, spec: WindowSpec, span: Span) -> None:
         entered = make.slot(1, program.ENTERED, value=enter)
         found = make.slot(2, program.WINDOW_LABELS, lo=lo, hi=entered, value=enter, bit=bit, counts=running)
     if spec.statistic == "risk":
-        prior, strength = spec.prior or (0.0, 0.0)
-        empty = spec.empty if spec.empty is not None else prior if spec.prior else math.nan
-        make.emit(program.RATE, (empty, prior, strength), b=found)
+        make.emit(program.RATE, _prior(spec), b=found)
     else:
         make.emit(program.LABEL_COUNT, b=found + (spec.statistic == "labelled"))
+
+
+def _plan_prompt_labels(make: _Planner, spec: WindowSpec, span: Span) -> None:
+    """Plan a statistic of labels that are all known when their row enters the window: two more counts of rows."""
+    window, labelled = make.window(span, None, -1), make.counts(make.bit(("label",)))
+    if spec.statistic == "labelled":
+        make.emit(program.COUNT, **window, counts=labelled)
+        return
+    frauds = make.counts(make.flag(FRAUD))
+    if spec.statistic == "frauds":
+        make.emit(program.COUNT, **window, counts=frauds)
+    else:
+        make.emit(program.KNOWN_RATE, _prior(spec), **window, counts=labelled, b=frauds)
+
+
+def _prior(spec: WindowSpec) -> tuple[float, float, float]:
+    """Return what a risk is without any label, what it is drawn towards, and as by how many labels."""
+    prior, strength = spec.prior or (0.0, 0.0)
+    empty = spec.empty if spec.empty is not None else prior if spec.prior else math.nan
+    return empty, prior, strength
 
 
 def _plan_past(make: _Planner, spec: PastSpec) -> None:

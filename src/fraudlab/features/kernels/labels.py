@@ -177,3 +177,17 @@ def rate(bad, some, empty, prior, strength, start, out):
     # Apart from the division, so that there is no branch to guess.
     for i in range(start, out.size):
         out[i] = out[i] if some[i] > 0 else empty
+
+
+@kernel
+def known_rate(frauds, counted, labelled, lo, hi, empty, prior, strength, start, out):
+    """Write the same as `rate` of windows whose labels are all known, from running counts.
+
+    Every row has a label unless `counted`.
+    """
+    for i in range(np.uint64(start), np.uint64(out.size)):
+        first = np.uint64(lo[i])
+        end = np.uint64(hi[i])
+        some = labelled[end] - labelled[first] if counted else hi[i] - lo[i]
+        share = (frauds[end] - frauds[first] + prior * strength) / (some + strength)
+        out[i] = share if some > 0 else empty

@@ -18,7 +18,7 @@ ENTERING, ENTERED, LABELS, WINDOW_LABELS, LATEST_LABELS, JOURNEY, PLACES, HOURS 
 # ... and what writes a column.
 COUNT, TOTAL, SPREAD, ZSCORE, EXTREME, QUANTILE, PERCENTILE, TALLY, MEAN_GAP = range(40, 49)
 SINCE_LAST, SINCE_FIRST, NEW, DECAYED, DISTANCE, SPEED, USUAL_DISTANCE, USUAL_HOUR = range(60, 68)
-LABEL_COUNT, RATE, SINCE_FRAUD = range(80, 83)
+LABEL_COUNT, RATE, KNOWN_RATE, SINCE_FRAUD = range(80, 84)
 WIDTH = 11  # of an operation: code, target, lo, hi, value, bit, counts, and four that depend on the code
 AHEAD = np.uint64(16)  # rows
 
@@ -211,6 +211,8 @@ def run(
                     out[i] = slots[o[8], i]
             elif op == RATE:
                 labels.rate(slots[o[8]], slots[o[8] + 1], p[0], p[1], p[2], start, out)
+            elif op == KNOWN_RATE:
+                labels.known_rate(slots[o[8]], counted, counts, lo, hi, p[0], p[1], p[2], start, out)
             elif op == SINCE_FRAUD:
                 e = o[8]
                 labels.since_fraud(

@@ -116,3 +116,13 @@ def known_from(label_time, time, unknown, out):
     for i in range(time.size):
         missing = unknown[i] or label_time[i] == -NEVER - 1
         out[i] = NEVER if missing else max(label_time[i], time[i])
+
+
+@kernel
+def longest_delay(label_time, time, unknown):
+    """Return the longest time from an event to the moment its label is known, 0 without labels."""
+    longest = np.int64(0)
+    for i in range(time.size):
+        if not unknown[i] and label_time[i] != -NEVER - 1:
+            longest = max(longest, label_time[i] - time[i])
+    return longest
