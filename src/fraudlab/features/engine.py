@@ -30,6 +30,7 @@ LEAST_ROOM = 4 << 20  # bytes of words that are no matter, however small the res
 LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
+MISSING = -NEVER - 1  # as a time
 NO_HELD = np.empty(0, np.int64)
 NO_ROWS = {"float64": np.empty((0, 0)), "float32": np.empty((0, 0), np.float32)}
 
@@ -44,8 +45,6 @@ class Source:
         self.where = where
         self._memo: dict[Any, Any] = {}
         self.time = self._moments("event_time")
-        if missing := int(frame["event_time"].isna().sum()):
-            raise self._refusal("event_time", f"must not be empty; found {missing:,} empty rows; correct or drop them")
         self.order = self._total_order()
 
     def __len__(self) -> int:
@@ -92,7 +91,7 @@ class Source:
         if word[0] == "code":
             return self.codes(word[1])[0] >= 0
         if word[0] == "label":
-            return ~self.fraud()[1] & (self._label_time() != -NEVER - 1)
+            return ~self.fraud()[1] & (self._label_time() != MISSING)
         return self._has(("number", "latitude")) & self._has(("number", "longitude"))
 
     def fraud(self) -> tuple[Array, Array]:
@@ -158,11 +157,15 @@ class Source:
     def _total_order(self) -> Array | None:
         """Return the positions of the rows in the order (event_time, transaction_id); None when they already are."""
         ids, time = self.frame["transaction_id"], self.time
-        if missing := int(ids.isna().sum()):
+        rising, longest = scan.time_order(time)
+        sure = rising and time[0] != MISSING  # missing times are the smallest: rising ones begin with them
+        if not sure and (missing := int((time == MISSING).sum())):
+            raise self._refusal("event_time", f"must not be empty; found {missing:,} empty rows; correct or drop them")
+        sure = isinstance(ids.dtype, np.dtype) and ids.dtype.kind in "iu"
+        if not sure and (missing := int(ids.isna().sum())):
             raise self._refusal(
                 "transaction_id", f"must not be empty; found {missing:,} empty rows; give each row an id"
             )
-        rising, longest = scan.time_order(time)
         if rising and longest == 1:
             return None
         if rising and longest <= LONG_TIE:
