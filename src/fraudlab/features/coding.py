@@ -34,12 +34,11 @@ def codes_of(values: pd.Series) -> tuple[Array, Any]:
             scan.shifted(plain, least, code)
             return code, range(least, most + 1)
     code = np.empty(len(values), np.int32)
-    if isinstance(values.dtype, pd.StringDtype) and values.dtype.storage == "pyarrow":
+    if is_arrow_text(values):
         text, start, found = pa.array(values.array), 0, np.empty(0)
         parts = [text.slice(start, SLICE) for start in range(0, len(text), SLICE)]
         parts = [part for some in parts for part in (some.chunks if isinstance(some, pa.ChunkedArray) else [some])]
-        # Arrow's own pool would keep what it needed for each column.
-        memory = {"memory_pool": pa.system_memory_pool()}
+        memory = {"memory_pool": pa.system_memory_pool()}  # Arrow's own pool would keep what it needed for each column
         for part in pc.dictionary_encode(pa.chunked_array(parts, text.type), **memory).chunks:
             found = part.dictionary  # the same for all parts
             code[start : start + len(part)] = pc.coalesce(part.indices, pa.scalar(-1, pa.int32()), **memory)
@@ -56,6 +55,21 @@ def codes_of(values: pd.Series) -> tuple[Array, Any]:
         return code, found
     code[:], found = pd.factorize(values)
     return code, found
+
+
+def is_arrow_text(values: pd.Series) -> bool:
+    """Return whether a column is text that Arrow holds."""
+    return isinstance(values.dtype, pd.StringDtype) and values.dtype.storage == "pyarrow"
+
+
+def text_ranks(values: pd.Series) -> Array:
+    """Return the rank of each text that Arrow holds, equal ones having the same; none may be missing.
+
+    >>> text_ranks(pd.Series(["b", "a", "b", "c"])).tolist()
+    [2, 1, 2, 3]
+    """
+    ranks = pc.rank(pa.array(values.array), tiebreaker="dense", memory_pool=pa.system_memory_pool())
+    return np.asarray(ranks).astype(np.int64)
 
 
 def numbered(first: Array, second: Array, code: Array) -> int:

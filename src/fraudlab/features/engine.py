@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fraudlab.features.coding import codes_of, numbered
+from fraudlab.features.coding import codes_of, is_arrow_text, numbered, text_ranks
 from fraudlab.features.graph import linked
 from fraudlab.features.kernels import jit, program, windows
 from fraudlab.features.kernels import source as scan
@@ -185,6 +185,8 @@ class Source:
     def _rank(self, ids: pd.Series) -> Array:
         if pd.api.types.is_integer_dtype(ids.dtype):
             return ids.to_numpy()
+        if is_arrow_text(ids):
+            return text_ranks(ids)
         if isinstance(ids.dtype, pd.CategoricalDtype):
             ids = ids.astype(ids.cat.categories.dtype)
         if pd.api.types.infer_dtype(ids, skipna=False) not in ("string", "integer", "empty"):
