@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fraudlab.features.kernels import jit, source, sums, windows
+from fraudlab.features.kernels import jit, ranked, source, sums, windows
 
 WORD = 2**64
 ALL = np.empty(0, np.int64)  # flags, where every row is chosen
@@ -177,23 +177,28 @@ def test_visiting_each_value_gives_the_same_spread(values):
     assert found == pytest.approx(float(expected), rel=1e-12, abs=1e-15 * max(map(abs, values)))
 
 
-# --- trees and windows ------------------------------------------------------------------------------------------------
+# --- ranks and windows ------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 70), st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=60))
-def test_a_tree_counts_and_finds_as_a_sorted_list_does(size, changes):
-    tree = np.zeros(size + 1, np.int64)
+@given(st.integers(1, 300), st.lists(st.integers(0, 10**6), max_size=200))
+def test_a_set_of_ranks_counts_and_finds_as_a_sorted_list_does(size, drawn):
+    ranks = ranked.empty_set(np.full(size + 2, 7), size)
     held: list[int] = []
-    for drawn, take_out in changes:
-        place = drawn % size
-        if take_out and place in held:
-            windows.tree_add(tree, place, -1)
-            held.remove(place)
-        else:
-            windows.tree_add(tree, place, 1)
-            held = sorted([*held, place])
-    assert [windows.tree_sum(tree, k) for k in range(size + 1)] == [bisect_left(held, k) for k in range(size + 1)]
-    assert [windows.tree_find(tree, k) for k in range(len(held))] == held
+    for rank in (number % size for number in drawn):
+        ranked.toggle(ranks, rank, -1 if rank in held else 1)
+        held = sorted(set(held) ^ {rank})
+    assert [ranked.held_before(ranks, k) for k in range(size + 1)] == [bisect_left(held, k) for k in range(size + 1)]
+    assert [ranked.held_at(ranks, k) for k in range(len(held))] == held
+    assert [ranked.held_after(ranks, rank, k + 1) for k, rank in enumerate(held[:-1])] == held[1:]
+
+
+@given(st.lists(st.sampled_from([-0.0, 0.0, 1.5]) | st.floats(-1e6, 1e6), max_size=100), st.integers(0, 5))
+def test_rows_are_sorted_by_their_keys_and_equal_ones_stay_in_their_order(keys, before):
+    rows = np.arange(len(keys))
+    before = min(before, len(keys))
+    ranked.sort_rows(np.array(keys), rows, before, len(keys), np.empty_like(rows))
+    assert rows[:before].tolist() == list(range(before))
+    assert rows[before:].tolist() == sorted(range(before, len(keys)), key=keys.__getitem__)
 
 
 @given(st.lists(st.sampled_from([-0.0, 0.0, 1.0, 1.5, 2.0, 1e12]) | st.floats(-1e6, 1e6), max_size=40), st.data())

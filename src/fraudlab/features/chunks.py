@@ -119,13 +119,6 @@ def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
         state._tables = np.zeros(2 * len(known), np.int64)
 
 
-class _Alone:
-    """A pool whose work is done at once by whoever asks: the threads have other work."""
-
-    _max_workers = 1
-    map = staticmethod(map)
-
-
 def _lay_out(log: Log, source: engine.Source, order: Array, number: Array) -> tuple[Array, engine.Groups]:
     """Put a log's new rows behind those that it remembers, so that the kernels can go on from there, where they lie.
 
@@ -136,13 +129,14 @@ def _lay_out(log: Log, source: engine.Source, order: Array, number: Array) -> tu
     many = np.zeros(len(log.entities), np.int64)
     windows.group_sizes(entity, many)
     some = np.flatnonzero(many)
-    free = np.zeros((1, many.size), np.int64)
+    free = np.zeros(many.size, np.int64)
     many = many[some]
     log.make_room(some, many, int(source.time[order[0]]))
     first, held = log.offset[some], log.length[some]
-    free[0, some] = first + held
+    free[some] = first + held
     rows = np.empty(len(log.pool), np.int32)
-    engine.place(source, entity, None, log.plan, _Alone, engine.shared(entity.size, _Alone), free, log.pool, rows)
+    words = [source.word(key, log.plan.bits) for key in log.plan.words]
+    engine.place(source, words, entity, None, free, log.pool, rows)
     log.length[some] += many
     here = np.repeat(first + held, many) + steps(many)
     log.number[here] = number[rows[here]]
@@ -184,12 +178,12 @@ def _link(
     out: Array,
 ) -> Array:
     """Write the columns of one graph and grow it; return a node of each payment in the total order, -1 without."""
-    nodes = np.full((len(order), len(names)), -1, np.int64)
+    nodes = np.full((len(order), len(names)), -1, np.int32)
     for k, name in enumerate(names):
         code = source.codes(name)[0][order]
         known = graph["nodes"][name]
         values, place = np.unique(code[code >= 0], return_inverse=True)
-        mine = np.empty(len(values), np.int64)
+        mine = np.empty(len(values), np.int32)
         for position, value in enumerate(values.tolist()):
             if value not in known:
                 known[value] = graph["size"]
@@ -205,16 +199,16 @@ def _link(
     time = source.time[order]
     told = _pending(graph, int(time[0]))
     # Labels of earlier payments that are still to count stand before the new rows, each as a row of its one node.
-    before = np.full((len(told), len(names)), -1, np.int64)
-    before[:, 0] = np.array([node for _, node in told], np.int64)
+    before = np.full((len(told), len(names)), -1, np.int32)
+    before[:, 0] = np.array([node for _, node in told], np.int32)
     nodes = np.concatenate((before, nodes))
     moments = np.array([moment for moment, _ in told], np.int64)
     known = np.concatenate((moments, source.known(slice(None))[order]))
     fraud = np.concatenate((np.ones(len(told), bool), source.fraud()[0][order]))
-    where = np.concatenate((before[:, 0], np.full(len(order), -1)))
+    where = np.concatenate((before[:, 0], np.full(len(order), -1, np.int32)))
     candidates = np.flatnonzero(fraud & (known != NEVER))
     by_known = candidates[np.argsort(known[candidates], kind="stable")]
-    members, frauds = np.empty(len(nodes), np.int64), np.empty(len(nodes), np.int64)
+    members, frauds = np.empty((2, len(nodes)), np.int32)
     time = np.concatenate((np.full(len(told), BEGINNING), time))
     tree = (graph["parent"], graph["seen"], graph["members"], graph["frauds"], where)
     done = links.linked(nodes, 0, time, known, by_known, fraud, *tree, members, frauds)

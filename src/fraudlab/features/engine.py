@@ -1,22 +1,24 @@
 """From a frame of transactions to its features: order the rows, group them by entity, hand them to the kernels.
 
-`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row; those
-words are put side by side, group after group, and the groups are shared between the threads.
+`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row. Some
+entities at a time, these words are put side by side, group after group, and the kernels run over them; each thread does
+both for its share, in memory of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fraudlab.features.kernels import jit, links, program, windows
+from fraudlab.features.coding import codes_of, is_arrow_text, numbered, text_ranks
+from fraudlab.features.graph import linked
+from fraudlab.features.kernels import jit, program, windows
 from fraudlab.features.kernels import source as scan
-from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.plan import BITS, FRAUD, Plan, Where, plan
 from fraudlab.features.specs import CurrentSpec, LinkSpec
 from fraudlab.schema import InputError, require_columns
@@ -24,9 +26,10 @@ from fraudlab.schema import InputError, require_columns
 CHUNK = 1024  # rows of scratch: what fits the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
-STEP = 16_384  # rows whose words are made at once on their way to their groups
+STEP = 8_192  # rows whose words are made at once on their way to their groups
 PAGE = 4096  # bytes
-LEAST_ROOM = 4 << 20  # bytes of words that are no matter, however small the result
+LEAST_ROOM = 2 << 20  # bytes of words that are no matter, however small the result
+ROOMS = 16  # how many times the bytes of words fit into the result
 LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 LARGEST_SUM = 2.0**62
@@ -35,6 +38,7 @@ NO_HELD = np.empty(0, np.int64)
 NO_ROWS = {"float64": np.empty((0, 0)), "float32": np.empty((0, 0), np.float32)}
 
 Array = np.ndarray
+Word = Callable[[slice | Array], Array]
 
 
 class Source:
@@ -72,7 +76,7 @@ class Source:
 
     def codes(self, name: str) -> tuple[Array, Any]:
         """Return a column's values as codes 0..n-1 (-1 where missing) and the n values, or just n for integers."""
-        return self.once(("codes", name), lambda: self._codes(name))
+        return self.once(("codes", name), lambda: codes_of(self.frame[name]))
 
     def recode(self, name: str, code: Array, values: int) -> None:
         """Take other codes 0..values-1 for a column's values from now on, -1 where missing."""
@@ -120,7 +124,7 @@ class Source:
         """Return the wall clock's time in a zone (None: UTC), in microseconds as if it were UTC."""
         return self.time if zone is None else self.once(("local", zone), lambda: self._local(zone))
 
-    def word(self, key: tuple, bits: Sequence[Any]) -> Callable[[slice], Array]:
+    def word(self, key: tuple, bits: Sequence[Any]) -> Word:
         """Return a function that gives one word of some rows, as int64 or float64."""
         what = key[0]
         if what == "flags":
@@ -174,9 +178,10 @@ class Source:
                 if scan.ties_rise(time, rank):
                     return None
             else:  # ranking text is slow: only where it decides
-                tied = scan.tied_rows(time)
+                tied = np.zeros(len(self), bool)  # rows of Arrow's text taken by number would be copied all together
+                tied[scan.tied_rows(time)] = True
                 rank = np.zeros(len(self), np.int64)
-                rank[tied] = self._rank(ids.iloc[tied])
+                rank[tied] = self._rank(ids[tied])
             order = np.empty(len(self), np.int32)
             moved, repeated = scan.order_ties(time, rank, order)
         else:
@@ -195,6 +200,8 @@ class Source:
     def _rank(self, ids: pd.Series) -> Array:
         if pd.api.types.is_integer_dtype(ids.dtype):
             return ids.to_numpy()
+        if is_arrow_text(ids):
+            return text_ranks(ids)
         if isinstance(ids.dtype, pd.CategoricalDtype):
             ids = ids.astype(ids.cat.categories.dtype)
         if pd.api.types.infer_dtype(ids, skipna=False) not in ("string", "integer", "empty"):
@@ -209,7 +216,10 @@ class Source:
             raise self._refusal(
                 name, f"must hold numbers for this statistic; found type {values.dtype}; name a numeric column"
             )
-        numbers = np.ascontiguousarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        if values.dtype == np.float64:
+            numbers = np.ascontiguousarray(values.to_numpy())  # most often no copy
+        else:
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         missing, infinite, size = scan.number_facts(numbers)
         self._memo["missing", ("number", name)] = missing > 0
         if infinite:
@@ -220,32 +230,15 @@ class Source:
             )
         return numbers
 
-    def _codes(self, name: str) -> tuple[Array, Any]:
-        values = self.frame[name]
-        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "i" and len(values):
-            plain = values.to_numpy(np.int64)
-            least, most = scan.extremes(plain)
-            if most - least < 4 * len(values):  # integers close together are codes already
-                code = np.empty(len(values), np.int32)
-                scan.shifted(plain, least, code)
-                return code, range(least, most + 1)
-        code, found = pd.factorize(values)
-        return code.astype(np.int32), found
-
     def entity(self, names: Sequence[str]) -> tuple[Array, int]:
         """Return the columns' combined values as codes 0..n-1 (-1 where any is missing), and n."""
         code, found = self.codes(names[0])
         groups = len(found)
         for name in names[1:]:
-            more, found = self.codes(name)
-            both = np.empty(len(self), np.int64)
-            scan.paired(code, more, len(found), both)
-            code, pairs = pd.factorize(both)
-            none = np.flatnonzero(pairs == -1)
-            if none.size:  # the missing pair got a code of its own: close the gap
-                code = np.where(code == none[0], -1, code - (code > none[0]))
-            groups = len(pairs) - none.size
-        return code.astype(np.int32, copy=False), groups
+            more, both = self.codes(name)[0], np.empty(len(self), np.int32)
+            scan.missing_pairs(code, more, both)
+            code, groups = both, numbered(code, more, both)
+        return code, groups
 
     def _meets(self, where: Where) -> Array:
         column, operator, wanted, _ = where
@@ -259,8 +252,8 @@ class Source:
         if numeric:
             numbers = self.number(column)
             return ~np.isnan(numbers) & COMPARISONS[operator](numbers, wanted)
-        code, found = pd.factorize(self.frame[column])
-        equal = np.append(np.fromiter((item == wanted for item in found), bool, len(found)), False)[code]
+        code, found = codes_of(self.frame[column])
+        equal = np.append(np.fromiter((item == wanted for item in found.tolist()), bool, len(found)), False)[code]
         return (code >= 0) & (equal if operator == "=" else ~equal)
 
     def _check_place(self) -> None:
@@ -284,6 +277,20 @@ class Source:
         return self.frame["event_time"].dt.as_unit("us").dt.tz_convert(zone).dt.tz_localize(None).array.asi8
 
 
+class Part:
+    """Some rows of a source, as far as specs without history ask."""
+
+    def __init__(self, source: Source, rows: slice) -> None:
+        self.source = source
+        self.rows = rows
+
+    def number(self, name: str) -> Array:
+        return self.source.number(name)[self.rows]
+
+    def local(self, zone: str | None) -> Array:
+        return self.source.local(zone)[self.rows]
+
+
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -293,7 +300,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": np.greater_equal,
 }
 
-# What is read from the row alone; `source` may be a whole frame or one payment.
+# What is read from the row alone; `source` may be a whole frame, a part of it or one payment.
 CURRENT: dict[str, Callable[[Any, CurrentSpec], Array]] = {
     "value": lambda source, spec: source.number(spec.value),
     "cents": lambda source, spec: np.mod(np.rint(source.number(spec.value) * 100), 100),
@@ -337,17 +344,32 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             entity: plan([spec for spec, _ in work[entity]], source.may_miss, source.prompt)
             for entity in filter(None, work)
         }
-        room = Room()
+        rooms = [Room() for _ in range(pool._max_workers)]
         wait(touched)  # before anything is written: a page touched late would lose a value
-        for entity, todo in plans.items():
-            columns = np.concatenate([columns for _, columns in work[entity]])
-            _compute_entity(source, entity, todo, columns, out, pool, room)
-            work.pop(entity)
-            source.keep({name for members in work.values() for spec, _ in members for name in spec.requires})
-        del room
+        # Columns are coded, and graphs grown, while the kernels of another entity run: those that need few codes first.
+        needs = {entity: len({*entity, *coded(todo)}) for entity, todo in plans.items()}
+        order: list[tuple[str, ...]] = sorted(plans, key=lambda entity: (needs[entity], -len(plans[entity].ops)))
         if () in work:
-            _compute_rows(source, work[()], out, pool)
+            order.insert(1, ())
+        running: list[Future] = []
+        for entity in order:
+            started = []
+            if entity:
+                columns = np.concatenate([columns for _, columns in work[entity]])
+                started = _start_entity(source, entity, plans[entity], columns, out, pool, rooms)
+            else:
+                _compute_rows(source, work[entity], out, pool)
+            del work[entity]
+            source.keep({name for members in work.values() for spec, _ in members for name in spec.requires})
+            _finish(running if pool._max_workers > 1 else started)
+            running = started
+        _finish(running)
     return out
+
+
+def coded(todo: Plan) -> list[str]:
+    """Return the columns whose codes a plan needs."""
+    return [key[1] for key in todo.words if key[0] == "code"]
 
 
 def by_entity(specs: Iterable[Any]) -> dict[tuple[str, ...], list[tuple[Any, Array]]]:
@@ -362,25 +384,28 @@ def by_entity(specs: Iterable[Any]) -> dict[tuple[str, ...], list[tuple[Any, Arr
 
 def _compute_rows(source: Source, members: list[tuple[Any, Array]], out: Array, pool: ThreadPoolExecutor) -> None:
     """Fill the columns of specs that have no entity, some rows at a time so that each row is touched once."""
-    columns = np.concatenate([columns for _, columns in members])
-    graphs = {}
-    for spec, _ in members:
-        if isinstance(spec, LinkSpec) and spec.value_and_through not in graphs:
-            value, through = spec.value_and_through
-            graphs[value, through] = linked(source, (value, *through))
+    slices = [slice(start, start + SLICE) for start in range(0, len(source), SLICE)]
+    current = [(spec, columns) for spec, columns in members if not isinstance(spec, LinkSpec)]
 
-    def values_of(spec: Any) -> Array:
+    def work(rows: slice) -> None:
+        some = Part(source, rows)
+        for spec, columns in current:
+            out[rows, columns[0]] = CURRENT[spec.statistic](some, spec)
+
+    running = [pool.submit(work, rows) for rows in slices]
+    graphs: dict[Any, dict[str, Array]] = {}
+    for spec, columns in members:
         if isinstance(spec, LinkSpec):
-            return graphs[spec.value_and_through][spec.statistic]
-        return CURRENT[spec.statistic](source, spec)
+            value, through = spec.value_and_through
+            if (value, through) not in graphs:
+                graphs[value, through] = linked(source, (value, *through))
+            out[:, columns[0]] = graphs[value, through][spec.statistic]
+    _finish(running)
 
-    found = [values_of(spec) for spec, _ in members]
 
-    def work(start: int) -> None:
-        rows = slice(start, start + SLICE)
-        out[rows, columns] = np.column_stack([values[rows] for values in found])
-
-    list(pool.map(work, range(0, len(source), SLICE)))
+def _finish(running: list[Future]) -> None:
+    for each in running:
+        each.result()
 
 
 class Groups(NamedTuple):
@@ -400,10 +425,10 @@ class Groups(NamedTuple):
 
 
 class Room:
-    """Memory for the rows and the words of `Groups`, which one after the other uses: new memory is dear to touch."""
+    """One thread's memory for the rows and the words of `Groups`, used again and again: new memory is dear to touch."""
 
     def __init__(self) -> None:
-        self.rows, self.words = np.empty(0, np.int32), np.empty(0, np.int64)
+        self.rows, self.words, self.table = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64)
 
     def take(self, rows: int, words: int) -> tuple[Array, Array]:
         """Return room for so many rows of so many words."""
@@ -413,6 +438,12 @@ class Room:
             self.words = np.empty(rows * words, np.int64)
         return self.rows[:rows], self.words[: rows * words].reshape(rows, words)
 
+    def zeros(self, size: int) -> Array:
+        """Return a table of zeros, which must be zeros again when it is asked for the next time."""
+        if size > self.table.size:
+            self.table = np.zeros(size, np.int64)
+        return self.table
+
 
 def entity_codes(source: Source, entity: tuple[str, ...]) -> tuple[Array, int]:
     """Return the entity of each row in the total order as a code (-1: none), and how many entities there are."""
@@ -420,10 +451,8 @@ def entity_codes(source: Source, entity: tuple[str, ...]) -> tuple[Array, int]:
     return code if source.order is None else code[source.order], groups
 
 
-def group(
-    source: Source, code: Array, groups: int, places: Array | None, todo: Plan, pool: ThreadPoolExecutor, room: Room
-) -> Groups:
-    """Return the rows of each entity with the words that the plan needs: a counting sort, each thread with its share.
+def group(source: Source, words: Sequence[Word], code: Array, groups: int, places: Array | None, room: Room) -> Groups:
+    """Return the rows of each entity with their words: a counting sort.
 
     Words are made for some rows at a time and go from there to their place: they never lie in memory twice.
 
@@ -431,63 +460,43 @@ def group(
     ----------
     code : the entity of each row, in the total order. places : of these rows, where in the total order; None: all rows.
     """
-    shares = shared(code.size, pool)
-    free = np.zeros((len(shares), groups), np.int64)
-    list(pool.map(windows.group_sizes, np.split(code, [share[0] for share in shares[1:]]), free))
-    ends = np.concatenate(([0], np.cumsum(free.sum(axis=0))))
-    free[:] = ends[:-1] + np.cumsum(free, axis=0) - free
-    rows, packed = room.take(int(ends[-1]), len(todo.words))
-    place(source, code, places, todo, pool, shares, free, packed, rows)
+    sizes = np.empty(groups, np.int64)
+    windows.group_sizes(code, sizes)
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    rows, packed = room.take(int(ends[-1]), len(words))
+    place(source, words, code, places, ends[:-1].copy(), packed, rows)
     return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
 
 
-def shared(rows: int, pool: ThreadPoolExecutor) -> list[Array]:
-    """Return for each thread where the steps begin that make its share of the rows."""
-    return [share for share in np.array_split(np.arange(0, rows, STEP), pool._max_workers) if share.size]
-
-
 def place(
-    source: Source,
-    code: Array,
-    places: Array | None,
-    todo: Plan,
-    pool: ThreadPoolExecutor,
-    shares: list[Array],
-    free: Array,
-    packed: Array,
-    rows: Array,
+    source: Source, words: Sequence[Word], code: Array, places: Array | None, free: Array, packed: Array, rows: Array
 ) -> None:
-    """Write the words of some rows to where their groups go on, see `group`; `free` says where, for each share."""
-    words = [source.word(key, todo.bits) for key in todo.words]
-
-    def work(share: Array, free: Array) -> None:
-        some = np.empty((len(words), STEP), np.int64)
-        reals, to = some.view(np.float64), np.empty(STEP, np.int64)
-        for start in share:
-            end = min(start + STEP, code.size)
-            mine = np.arange(start, end) if places is None else places[start:end]
-            mine = mine if source.order is None else source.order[mine]
-            which = slice(start, end) if places is None and source.order is None else mine
-            for k, word in enumerate(words):
-                values = word(which)
-                (reals if values.dtype == np.float64 else some)[k, : end - start] = values
-            windows.place_rows(some, code[start:end], mine.astype(np.int32, copy=False), free, to, packed, rows)
-
-    list(pool.map(work, shares, free))
+    """Write the words of some rows to where their groups go on, see `group`; `free` says where, and is moved on."""
+    some = np.empty((len(words), STEP), np.int64)
+    reals, to = some.view(np.float64), np.empty(STEP, np.int64)
+    for start in range(0, code.size, STEP):
+        end = min(start + STEP, code.size)
+        mine = np.arange(start, end) if places is None else places[start:end]
+        mine = mine if source.order is None else source.order[mine]
+        which = slice(start, end) if places is None and source.order is None else mine.astype(np.int64, copy=False)
+        for k, word in enumerate(words):
+            values = word(which)
+            (reals if values.dtype == np.float64 else some)[k, : end - start] = values
+        windows.place_rows(some, code[start:end], mine.astype(np.int32, copy=False), free, to, packed, rows)
 
 
-def _compute_entity(
+def _start_entity(
     source: Source,
     entity: tuple[str, ...],
     todo: Plan,
     columns: Array,
     out: Array,
     pool: ThreadPoolExecutor,
-    room: Room,
-) -> None:
-    """Fill the columns of all specs of one entity: one grouping of its rows, one pass over its groups.
+    rooms: list[Room],
+) -> list[Future]:
+    """Let the pool fill the columns of all specs of one entity, some of the entities at a time.
 
-    Where the words would take much memory beside the result, some of the entities at a time.
+    There is a room for each thread; how many entities are worked on at a time depends on what all rooms may take.
     """
     code, groups = entity_codes(source, entity)
     sizes = np.empty(groups, np.int64)
@@ -497,18 +506,29 @@ def _compute_entity(
         without = np.flatnonzero(code < 0)
         out[np.ix_(without if source.order is None else source.order[without], columns)] = np.nan
     capacity = max(CHUNK, int(sizes.max(initial=0)))
-    codes = max((len(source.codes(key[1])[1]) for key in todo.words if key[0] == "code"), default=0)
-    most = max(out.nbytes // 4, LEAST_ROOM) // (8 * len(todo.words))
-    batches = cut(before, -(-int(before[-1]) // most))
-    for first, end in batches:
-        places = None if len(batches) == 1 else np.flatnonzero((code >= first) & (code < end))
-        mine = code if places is None else code[places] - np.int32(first)
-        grouped = group(source, mine, end - first, places, todo, pool, room)
+    codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
+    words = [source.word(key, todo.bits) for key in todo.words]
+    threads = pool._max_workers
+    most = max(out.nbytes // ROOMS, LEAST_ROOM) // (8 * len(words) * threads)  # rows of a room
+    parts = cut(before, max(-(-int(before[-1]) // max(most, 1)), 1 if threads == 1 else 2 * threads))
 
-        def work(part: tuple[int, int], grouped: Groups = grouped) -> None:
-            run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
+    places = None
+    if len(parts) > 1:
+        free, part_of = before[[first for first, _ in parts]], np.repeat(np.arange(len(parts)), np.diff(parts).ravel())
+        places = np.empty(int(before[-1]), np.int32)
+        scan.dealt(code, part_of, free, places)
 
-        list(pool.map(work, cut(np.concatenate(([0], grouped.last)), 2 * pool._max_workers)))
+    def work(first: int, end: int) -> None:
+        mine = None if places is None else places[before[first] : before[end]]
+        room = rooms.pop()
+        try:
+            own = code if mine is None else code[mine] - np.int32(first)
+            grouped = group(source, words, own, end - first, mine, room)
+            run(todo, grouped, (0, end - first), capacity, room.zeros(codes), columns, out)
+        finally:
+            rooms.append(room)
+
+    return [pool.submit(work, *part) for part in parts]
 
 
 def cut(ends: Array, pieces: int) -> list[tuple[int, int]]:
@@ -529,47 +549,3 @@ def run(
         todo.ops, todo.params, grouped.packed, grouped.rows, grouped.first, grouped.last, grouped.held, *part, capacity,
         scratch, 0, todo.shape, tables, columns, *pair,
     )  # fmt: skip
-
-
-def linked(source: Source, names: Sequence[str]) -> dict[str, Array]:
-    """Return the members and the known frauds of each row's component, members being values of the first name."""
-    graph = Graph(source, names)
-    members, frauds = np.empty(len(source)), np.empty(len(source))
-    members[graph.order], frauds[graph.order] = graph.members_of_rows, graph.frauds_of_rows
-    return {"linked": members, "linked_frauds": frauds}
-
-
-class Graph:
-    """The graph of the values of some columns, grown row by row in the total order.
-
-    Attributes
-    ----------
-    parent, seen, members, frauds : per node, see `kernels.links`; the nodes of column k start at `offsets[k]`.
-    where : per row in the total order, one of its nodes or -1.
-    """
-
-    def __init__(self, source: Source, names: Sequence[str]) -> None:
-        coded = [source.codes(name) for name in names]
-        sizes = [len(found) for _, found in coded]
-        self.offsets = [sum(sizes[:k]) for k in range(len(sizes))]
-        self.order = np.arange(len(source), dtype=np.int32) if source.order is None else source.order
-        ordered = (lambda values: values) if source.order is None else (lambda values: values[source.order])
-        nodes = np.empty((len(source), len(names)), np.int64)
-        for k, (code, _) in enumerate(coded):
-            links.numbered(ordered(code), self.offsets[k], nodes[:, k])
-        self.parent = np.arange(sum(sizes))
-        self.seen = np.zeros(sum(sizes), bool)
-        self.members, self.frauds = np.zeros(sum(sizes), np.int64), np.zeros(sum(sizes), np.int64)
-        self.where = np.empty(len(source), np.int64)
-        self.members_of_rows, self.frauds_of_rows = np.empty(len(source), np.int64), np.empty(len(source), np.int64)
-        if "label_time" in source.frame and "is_fraud" in source.frame:
-            self.known = source.known(slice(None) if source.order is None else source.order)
-            fraud = ordered(source.fraud()[0])
-        else:
-            self.known, fraud = np.full(len(source), NEVER), np.zeros(len(source), bool)
-        told = np.flatnonzero(fraud & (self.known != NEVER))
-        by_known = told[np.argsort(self.known[told], kind="stable")]
-        tree = (self.parent, self.seen, self.members, self.frauds, self.where)
-        result = (self.members_of_rows, self.frauds_of_rows)
-        time = ordered(source.time)
-        links.linked(nodes, 0, time, self.known, by_known, fraud, *tree, *result)

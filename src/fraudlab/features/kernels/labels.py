@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from fraudlab.features.kernels.jit import kernel
-from fraudlab.features.kernels.windows import clear, move_on, sort_rows, tree_add, tree_find, tree_sum
+from fraudlab.features.kernels.ranked import empty_set, held_at, held_before, sort_rows, toggle
+from fraudlab.features.kernels.windows import move_on
 
 NEVER = np.iinfo(np.int64).max
 
@@ -110,17 +111,18 @@ def window_labels(
 
 
 @kernel
-def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, seen, guilty, start, bad, some):
-    """Write the same as `window_labels` of the `last` latest rows of each window whose label is known at t."""
+def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, held, guilty, start, bad, some):
+    """Write the same as `window_labels` of the `last` latest rows of each window whose label is known at t.
+
+    held[oldest:newest] : these rows, in their order. A row that had to leave, because the window has passed it or
+    `last` later ones are known, never comes back.
+    """
     for g in range(ip.size - 1):
         a = ip[g]
         b = ip[g + 1]
-        labelled = seen[: b - a + 1]
-        frauds = guilty[: b - a + 1]
-        clear(labelled, labelled.size)
-        clear(frauds, frauds.size)
-        n = 0
-        sinners = 0
+        oldest = 0
+        newest = 0
+        frauds = 0
         k = a
         for i in range(max(a, start), b):
             now = time[i]
@@ -128,28 +130,34 @@ def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, 
                 j = by_enter[k]
                 if enter[j] > now or (enter[j] == now and j >= i):
                     break
-                if known[j] != NEVER:
-                    tree_add(labelled, j - a, 1)
-                    n += 1
-                    if (flags[j] >> fraud_bit) & 1:
-                        tree_add(frauds, j - a, 1)
-                        sinners += 1
                 k += 1
-            first = lo[i] - a
-            if n > last:
-                first = max(first, tree_find(labelled, n - last))
-            some[i] = n - tree_sum(labelled, first)
-            bad[i] = sinners - tree_sum(frauds, first)
+                full = newest - oldest == last
+                if known[j] == NEVER or j < lo[i] or (full and j < held[oldest]):
+                    continue
+                if full:
+                    frauds -= (flags[held[oldest]] >> fraud_bit) & 1
+                    oldest += 1
+                place = newest
+                while place > oldest and held[place - 1] > j:
+                    held[place] = held[place - 1]
+                    place -= 1
+                held[place] = j
+                newest += 1
+                frauds += (flags[j] >> fraud_bit) & 1
+            while oldest < newest and held[oldest] < lo[i]:
+                frauds -= (flags[held[oldest]] >> fraud_bit) & 1
+                oldest += 1
+            some[i] = newest - oldest
+            bad[i] = frauds
 
 
 @kernel
-def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip, lo, guilty, start, out):
+def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip, lo, room, start, out):
     """Write the time since the last (or `first`) row of each window known at t to be fraud, NaN when there is none."""
     for g in range(ip.size - 1):
         a = ip[g]
         b = ip[g + 1]
-        frauds = guilty[: b - a + 1]
-        clear(frauds, frauds.size)
+        guilty = empty_set(room, b - a)
         n = 0
         k = a
         for i in range(max(a, start), b):
@@ -159,14 +167,14 @@ def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip,
                 if enter[j] > now or (enter[j] == now and j >= i):
                     break
                 if known[j] != NEVER and (flags[j] >> fraud_bit) & 1:
-                    tree_add(frauds, j - a, 1)
+                    toggle(guilty, j - a, 1)
                     n += 1
                 k += 1
-            gone = tree_sum(frauds, lo[i] - a)
+            gone = held_before(guilty, lo[i] - a)
             if gone == n:
                 out[i] = math.nan
             else:
-                out[i] = (now - time[a + tree_find(frauds, gone if first else n - 1)]) / unit
+                out[i] = (now - time[a + held_at(guilty, gone if first else n - 1)]) / unit
 
 
 @kernel

@@ -21,6 +21,8 @@ USUAL_HOUR, HOUR_SPREAD, HOUR_SHIFT = 0, 1, 2
 @kernel
 def kilometres(latitude, longitude, other_latitude, other_longitude):
     """Return the great-circle distance in km: the haversine formula on a sphere of the earth's mean radius."""
+    if latitude == other_latitude and longitude == other_longitude:
+        return 0.0  # what the formula gives too, after six functions of angles
     north = math.radians(latitude - other_latitude) / 2
     east = math.radians(longitude - other_longitude) / 2
     shrink = math.cos(math.radians(latitude)) * math.cos(math.radians(other_latitude))
@@ -112,12 +114,13 @@ def usual_hour(what, local, sums, lo, hi, start, out):
         length = math.sqrt(x * x + y * y)
         if n == 0 or length < 1e-6 * n * DIRECTION:
             continue
-        hour = (math.atan2(y, x) * (12 / math.pi)) % 24.0
+        hour = math.atan2(y, x) * (12 / math.pi)
+        hour += 24.0 if hour < 0 else 0.0
         if what == HOUR_SPREAD:
             together = length / (n * DIRECTION)
             out[i] = math.sqrt(-2 * math.log(together)) * (12 / math.pi) if together < 1 - 1e-11 else 0.0
         elif what == USUAL_HOUR:
-            out[i] = hour if hour < 24.0 else 0.0  # the remainder of a tiny negative number is 24
+            out[i] = hour if hour < 24.0 else 0.0  # 24 and a tiny negative number are 24
         else:
             away = abs((local[i] % DAY) / HOUR - hour)
             out[i] = min(away, 24.0 - away)

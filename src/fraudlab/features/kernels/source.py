@@ -11,6 +11,7 @@ import numpy as np
 
 from fraudlab.features.kernels.jit import kernel
 from fraudlab.features.kernels.labels import NEVER
+from fraudlab.features.kernels.table import HALF, ODD
 
 
 @kernel
@@ -104,10 +105,58 @@ def shifted(values, least, out):
 
 
 @kernel
-def paired(first, second, seconds, out):
-    """Write one code for each pair of codes, -1 where either is."""
+def dealt(codes, part_of, free, out):
+    """Write the rows of each part of the groups, in their order, from where it is `free` on."""
+    for i in range(np.uint64(codes.size)):
+        if codes[i] >= 0:
+            part = np.uint64(part_of[np.uint64(codes[i])])
+            out[np.uint64(free[part])] = i
+            free[part] += 1
+
+
+@kernel
+def missing_codes(values, out):
+    """Write -1 where a value is missing, 0 elsewhere; return how many zeros have a minus."""
+    bits = values.view(np.int64)
+    minus = 0
+    for i in range(values.size):
+        out[i] = 0 if values[i] == values[i] else -1
+        minus += values[i] == 0 and bits[i] != 0
+    return minus
+
+
+@kernel
+def missing_pairs(first, second, out):
+    """Write -1 where one of two codes is missing, 0 elsewhere."""
     for i in range(first.size):
-        out[i] = -1 if first[i] < 0 or second[i] < 0 else np.int64(first[i]) * seconds + second[i]
+        out[i] = -1 if first[i] < 0 or second[i] < 0 else 0
+
+
+@kernel
+def numbered(first, second, slots, out):
+    """Number pairs of integers of 32 bits in the order in which they come; where -1 stands, it stays. Return how many.
+
+    slots : -1 everywhere, a power of two of them, more than rows: an open table of the row where a pair first came.
+    """
+    many = 0
+    mask = np.uint64(slots.size - 1)
+    for i in range(np.uint64(out.size)):
+        if out[i] < 0:
+            continue
+        mixed = (np.uint64(np.uint32(first[i])) << HALF) | np.uint64(np.uint32(second[i]))
+        mixed *= ODD
+        place = (mixed ^ (mixed >> HALF)) & mask
+        row = slots[place]
+        while row >= 0 and (first[row] != first[i] or second[row] != second[i]):
+            place = (place + np.uint64(1)) & mask
+            row = slots[place]
+        if row < 0:
+            slots[place] = i
+            out[i] = many
+            many += 1
+        else:
+            out[i] = out[row]
+    return many
 
 
 @kernel

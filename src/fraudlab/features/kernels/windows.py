@@ -15,6 +15,15 @@ import math
 import numpy as np
 
 from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.ranked import (
+    empty_set,
+    first_at_least,
+    held_after,
+    held_at,
+    held_before,
+    sort_rows,
+    toggle,
+)
 from fraudlab.features.kernels.sums import (
     MOST_ROWS,
     UNITS,
@@ -26,6 +35,9 @@ from fraudlab.features.kernels.sums import (
 MEAN, RATIO = 1, 2
 DISTINCT, SAME, SHARE, MODE, ENTROPY = 0, 1, 2, 3, 4
 LOG_UNITS = 2.0**32
+KNOWN_LOGS = 256  # numbers whose logarithm is looked up
+LOGS = np.array([0.0, *(math.log2(n) for n in range(1, KNOWN_LOGS))])
+LOG_WEIGHTS = np.rint(np.arange(KNOWN_LOGS) * LOGS * LOG_UNITS).astype(np.int64)
 # Indices that cannot be negative save a check per access.
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
@@ -129,16 +141,20 @@ def running_counts(flags, bit, out):
 @kernel
 def latest(flags, bit, k, ip, lo, hi, start, out):
     """Write where the k latest chosen rows of each window begin, or `lo` when there are no more than k."""
+    if bit < 0:
+        for i in range(start, lo.size):
+            out[i] = max(lo[i], hi[i] - k)
+        return
     for g in range(ip.size - 1):
         left = ip[g]
         entered = ip[g]
         held = 0
         for i in range(max(ip[g], start), ip[g + 1]):
             while entered < hi[i]:
-                held += bit < 0 or (flags[entered] >> bit) & 1
+                held += (flags[entered] >> bit) & 1
                 entered += 1
             while left < lo[i] or held > k:
-                held -= bit < 0 or (flags[left] >> bit) & 1
+                held -= (flags[left] >> bit) & 1
                 left += 1
             out[i] = left
 
@@ -228,36 +244,6 @@ def clear(array, size):
 
 
 @kernel
-def sort_rows(keys, rows, a, b, work):
-    """Sort rows[a:b] by their keys, equal ones staying in their order (a merge sort; `work` is as long as `rows`)."""
-    for left in range(a, b, 8):
-        for i in range(left + 1, min(left + 8, b)):
-            row = rows[i]
-            k = i
-            while k > left and keys[rows[k - 1]] > keys[row]:
-                rows[k] = rows[k - 1]
-                k -= 1
-            rows[k] = row
-    width = 8
-    while width < b - a:
-        for left in range(a, b, 2 * width):
-            middle = min(left + width, b)
-            end = min(left + 2 * width, b)
-            i = left
-            j = middle
-            for k in range(left, end):
-                if i < middle and (j >= end or keys[rows[i]] <= keys[rows[j]]):
-                    work[k] = rows[i]
-                    i += 1
-                else:
-                    work[k] = rows[j]
-                    j += 1
-        for k in range(a, b):
-            rows[k] = work[k]
-        width *= 2
-
-
-@kernel
 def ranks(values, flags, bit, ip, order, rank, below, upto):
     """Rank the chosen values inside each group.
 
@@ -274,72 +260,31 @@ def ranks(values, flags, bit, ip, order, rank, below, upto):
                 order[a + many] = i
                 many += 1
         sort_rows(values, order, a, a + many, upto)
+        same = 0  # where the values that equal this one begin, and end
         for k in range(many):
-            rank[order[a + k]] = k
-        for i in range(a, ip[g + 1]):
-            value = values[i]
-            if value == value:
-                below[i] = first_at_least(values, order, a, many, value, False)
-                upto[i] = first_at_least(values, order, a, many, value, True)
+            row = order[a + k]
+            same = same if values[row] == values[order[a + same]] else k
+            rank[row] = k
+            below[row] = same
+        same = many
+        for k in range(many - 1, -1, -1):
+            row = order[a + k]
+            same = same if values[row] == values[order[a + same - 1]] else k + 1
+            upto[row] = same
+        if many < ip[g + 1] - a:
+            for i in range(a, ip[g + 1]):
+                value = values[i]
+                if rank[i] < 0 and value == value:
+                    below[i] = first_at_least(values, order, a, many, value, False)
+                    upto[i] = first_at_least(values, order, a, many, value, True)
 
 
 @kernel
-def first_at_least(values, order, a, many, value, beyond):
-    """Return how many of the `many` ordered values from `a` on are smaller than a value, or (`beyond`) not larger."""
-    left = 0
-    right = many
-    while left < right:
-        middle = (left + right) // 2
-        found = values[order[a + middle]]
-        if found < value or (beyond and found == value):
-            left = middle + 1
-        else:
-            right = middle
-    return left
-
-
-@kernel
-def tree_add(tree, position, by):
-    """Add to one place of a Fenwick tree (`tree[0]` is not used)."""
-    position += 1
-    while position < tree.size:
-        tree[position] += by
-        position += position & -position
-
-
-@kernel
-def tree_sum(tree, position):
-    """Return the sum of the places before `position`."""
-    found = 0
-    while position > 0:
-        found += tree[position]
-        position -= position & -position
-    return found
-
-
-@kernel
-def tree_find(tree, k):
-    """Return the place of the item number k, 0 the first; the tree must hold more than k."""
-    position = 0
-    step = 1
-    while 2 * step < tree.size:
-        step *= 2
-    while step:
-        ahead = position + step
-        if ahead < tree.size and tree[ahead] <= k:
-            position = ahead
-            k -= tree[ahead]
-        step //= 2
-    return position
-
-
-@kernel
-def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
+def quantile(q, values, order, rank, ip, lo, hi, room, start, out):
     """Write the quantile q of each window, interpolated linearly between the two nearest values; NaN when empty."""
     for g in range(ip.size - 1):
         a = ip[g]
-        held = tree[: ip[g + 1] - a + 1]
-        clear(held, held.size)
+        held = empty_set(room, ip[g + 1] - a)
         left = a
         entered = a
         n = 0
@@ -350,19 +295,19 @@ def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
                 continue
             place = q * (n - 1)
             k = np.int64(math.floor(place))
-            found = values[order[a + tree_find(held, k)]] + 0.0  # zero has no sign
+            at = held_at(held, k)
+            found = values[order[a + at]] + 0.0  # zero has no sign
             if place > k:
-                found += (values[order[a + tree_find(held, k + 1)]] - found) * (place - k)
+                found += (values[order[a + held_after(held, at, k + 1)]] - found) * (place - k)
             out[i] = found
 
 
 @kernel
-def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
+def percentile(rank, below, upto, ip, lo, hi, room, start, out):
     """Write the share of each window's values that are smaller than the row's, those equal to it counting half."""
     for g in range(ip.size - 1):
         a = ip[g]
-        held = tree[: ip[g + 1] - a + 1]
-        clear(held, held.size)
+        held = empty_set(room, ip[g + 1] - a)
         left = a
         entered = a
         n = 0
@@ -371,23 +316,23 @@ def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
             if n == 0 or below[i] < 0:
                 out[i] = math.nan
             else:
-                out[i] = 0.5 * (tree_sum(held, below[i]) + tree_sum(held, upto[i])) / n
+                out[i] = 0.5 * (held_before(held, below[i]) + held_before(held, upto[i])) / n
 
 
 @kernel
 def move_ranks(rank, held, left, entered, n, lo, hi):
-    """Move the window of ranks held in a tree to lo:hi; return its edges and how many ranks it holds."""
+    """Move the window, whose ranks are held in a set, to lo:hi; return its edges and how many ranks it holds."""
     if entered < lo and n == 0:
         left = lo
         entered = lo
     while entered < hi:
         if rank[entered] >= 0:
-            tree_add(held, rank[entered], 1)
+            toggle(held, rank[entered], 1)
             n += 1
         entered += 1
     while left < lo:
         if rank[left] >= 0:
-            tree_add(held, rank[left], -1)
+            toggle(held, rank[left], -1)
             n -= 1
         left += 1
     return left, entered, n
@@ -454,7 +399,7 @@ def last_percentile(values, flags, bit, lo, hi, value):
 @kernel
 def log_weight(n):
     """Return n log2(n) as an integer in units of 2**-32, so that sums of it are exact."""
-    return np.int64(np.rint(n * math.log2(n) * LOG_UNITS)) if n > 1 else np.int64(0)
+    return LOG_WEIGHTS[np.uint64(n)] if n < KNOWN_LOGS else np.int64(np.rint(n * math.log2(n) * LOG_UNITS))
 
 
 @kernel
@@ -517,7 +462,8 @@ def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
             elif what == MODE:
                 out[i] = most / n
             else:
-                out[i] = max(math.log2(n) - weight / LOG_UNITS / n, 0.0) if different > 1 else 0.0
+                most_even = LOGS[n] if n < KNOWN_LOGS else math.log2(n)
+                out[i] = max(most_even - weight / LOG_UNITS / n, 0.0) if different > 1 else 0.0
         for j in range(left, entered):
             if codes[j] >= 0:
                 table[codes[j]] = 0
