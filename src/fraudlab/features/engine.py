@@ -19,6 +19,7 @@ from fraudlab.features.coding import codes_of, is_arrow_text, numbered, text_ran
 from fraudlab.features.graph import linked
 from fraudlab.features.kernels import jit, program, windows
 from fraudlab.features.kernels import source as scan
+from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.plan import BITS, FRAUD, Plan, Where, plan
 from fraudlab.features.specs import CurrentSpec, LinkSpec
 from fraudlab.schema import InputError, require_columns
