@@ -136,7 +136,7 @@ def _lay_out(log: Log, source: engine.Source, order: Array, number: Array) -> tu
     free[some] = first + held
     rows = np.empty(len(log.pool), np.int32)
     words = [source.word(key, log.plan.bits) for key in log.plan.words]
-    engine.place(source, words, entity, None, free, log.pool, rows)
+    engine.place(source, words, entity, None, (0, entity.size), free, log.pool, rows)
     log.length[some] += many
     here = np.repeat(first + held, many) + steps(many)
     log.number[here] = number[rows[here]]

@@ -65,6 +65,11 @@ class Source:
         for key in [key for key in self._memo if key[0] in ("codes", "number") and key[1] not in names]:
             del self._memo[key]
 
+    def held(self) -> int:
+        """Return how many bytes have been made of the columns."""
+        made = [part for value in self._memo.values() for part in (value if isinstance(value, tuple) else (value,))]
+        return sum(array.nbytes for array in made if isinstance(array, Array) and array.base is None)
+
     def number(self, name: str) -> Array:
         """Return a numeric column as float64, NaN where it is missing."""
         return self.once(("number", name), lambda: self._number(name))
@@ -345,7 +350,7 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             entity: plan([spec for spec, _ in work[entity]], source.may_miss, source.prompt)
             for entity in filter(None, work)
         }
-        rooms = [Room() for _ in range(pool._max_workers)]
+        rooms, whole = [Room() for _ in range(pool._max_workers)], Room()
         wait(touched)  # before anything is written: a page touched late would lose a value
         # Columns are coded, and graphs grown, while the kernels of another entity run: those that need few codes first.
         needs = {entity: len({*entity, *coded(todo)}) for entity, todo in plans.items()}
@@ -357,7 +362,7 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             started = []
             if entity:
                 columns = np.concatenate([columns for _, columns in work[entity]])
-                started = _start_entity(source, entity, plans[entity], columns, out, pool, rooms)
+                started = _start_entity(source, entity, plans[entity], columns, out, pool, rooms, whole, running)
             else:
                 _compute_rows(source, work[entity], out, pool)
             del work[entity]
@@ -465,18 +470,41 @@ def group(source: Source, words: Sequence[Word], code: Array, groups: int, place
     windows.group_sizes(code, sizes)
     ends = np.concatenate(([0], np.cumsum(sizes)))
     rows, packed = room.take(int(ends[-1]), len(words))
-    place(source, words, code, places, ends[:-1].copy(), packed, rows)
+    place(source, words, code, places, (0, code.size), ends[:-1].copy(), packed, rows)
+    return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
+
+
+def group_all(
+    source: Source, words: Sequence[Word], code: Array, ends: Array, pool: ThreadPoolExecutor, room: Room
+) -> Groups:
+    """Return what `group` does of all rows, each thread of the pool with its share of them.
+
+    ends : where in the result each entity's rows begin, and the end.
+    """
+    spans = list(pairwise(np.linspace(0, code.size, pool._max_workers + 1).astype(int).tolist()))
+    free = np.empty((len(spans), ends.size - 1), np.int64)
+    list(pool.map(lambda span, free: windows.group_sizes(code[slice(*span)], free), spans, free))
+    free[:] = ends[:-1] + np.cumsum(free, axis=0) - free
+    rows, packed = room.take(int(ends[-1]), len(words))
+    list(pool.map(lambda span, free: place(source, words, code, None, span, free, packed, rows), spans, free))
     return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
 
 
 def place(
-    source: Source, words: Sequence[Word], code: Array, places: Array | None, free: Array, packed: Array, rows: Array
+    source: Source,
+    words: Sequence[Word],
+    code: Array,
+    places: Array | None,
+    span: tuple[int, int],
+    free: Array,
+    packed: Array,
+    rows: Array,
 ) -> None:
-    """Write the words of some rows to where their groups go on, see `group`; `free` says where, and is moved on."""
+    """Write the words of a span of rows to where their groups go on, see `group`; `free` says where, and moves on."""
     some = np.empty((len(words), STEP), np.int64)
     reals, to = some.view(np.float64), np.empty(STEP, np.int64)
-    for start in range(0, code.size, STEP):
-        end = min(start + STEP, code.size)
+    for start in range(*span, STEP):
+        end = min(start + STEP, span[1])
         mine = np.arange(start, end) if places is None else places[start:end]
         mine = mine if source.order is None else source.order[mine]
         which = slice(start, end) if places is None and source.order is None else mine.astype(np.int64, copy=False)
@@ -494,10 +522,13 @@ def _start_entity(
     out: Array,
     pool: ThreadPoolExecutor,
     rooms: list[Room],
+    whole: Room,
+    running: list[Future],
 ) -> list[Future]:
-    """Let the pool fill the columns of all specs of one entity, some of the entities at a time.
+    """Let the pool fill the columns of all specs of one entity kind; `running` is what it still does for another.
 
-    There is a room for each thread; how many entities are worked on at a time depends on what all rooms may take.
+    Where there is memory enough, all rows are laid out at once, in the room `whole`. Else each thread lays out some of
+    the entities at a time in a room of its own; how many depends on what all `rooms` may take.
     """
     code, groups = entity_codes(source, entity)
     sizes = np.empty(groups, np.int64)
@@ -509,12 +540,20 @@ def _start_entity(
     capacity = max(CHUNK, int(sizes.max(initial=0)))
     codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
     words = [source.word(key, todo.bits) for key in todo.words]
-    threads = pool._max_workers
-    most = max(out.nbytes // ROOMS, LEAST_ROOM) // (8 * len(words) * threads)  # rows of a room
-    parts = cut(before, max(-(-int(before[-1]) // max(most, 1)), 1 if threads == 1 else 2 * threads))
+    threads, size = pool._max_workers, 8 * len(words) * int(before[-1])
 
+    if size <= max(out.nbytes // 3 - source.held(), LEAST_ROOM):
+        _finish(running)
+        grouped = group_all(source, words, code, before, pool, whole)
+
+        def work_on(part: tuple[int, int]) -> None:
+            run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
+
+        return [pool.submit(work_on, part) for part in cut(before, 2 * threads)]
+
+    parts = cut(before, max(-(-size * threads // max(out.nbytes // ROOMS, LEAST_ROOM)), 2 * threads))
     places = None
-    if len(parts) > 1:
+    if len(parts) > 1:  # dealt to the parts
         free, part_of = before[[first for first, _ in parts]], np.repeat(np.arange(len(parts)), np.diff(parts).ravel())
         places = np.empty(int(before[-1]), np.int32)
         scan.dealt(code, part_of, free, places)
