@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fraudlab.features.kernels import jit, links, program, windows
+from fraudlab.features.kernels import jit, links, operations, windows
 from fraudlab.features.kernels import source as scan
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.plan import BITS, FRAUD, Plan, Where, plan
@@ -310,7 +310,6 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
     specs = list(specs)
     if len(frame) == 0:
         return np.empty((0, sum(len(spec.columns) for spec in specs)), dtype)
-    jit.announce_compilation(program.run)
     work = by_entity(specs)
     out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= MANY_ROWS else 1) as pool:
@@ -319,6 +318,7 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
         touched = [pool.submit(part.fill, 0) for part in pages]
         source = Source(frame, where)
         plans = {entity: plan([spec for spec, _ in work[entity]], source.may_miss) for entity in filter(None, work)}
+        operations.prepare([todo.ops for todo in plans.values()])
         room = Room()
         wait(touched)  # before anything is written: a page touched late would lose a value
         for entity, todo in plans.items():
@@ -507,7 +507,7 @@ def run(
     other = NO_ROWS["float64" if out.dtype == np.float32 else "float32"]
     pair = (other, out) if out.dtype == np.float32 else (out, other)
     scratch = np.empty(todo.scratch(capacity), np.int64)
-    program.run(
+    operations.run(
         todo.ops, todo.params, grouped.packed, grouped.rows, grouped.first, grouped.last, grouped.held, *part, capacity,
         scratch, 0, todo.shape, tables, columns, *pair,
     )  # fmt: skip

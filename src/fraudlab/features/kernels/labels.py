@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import inlined
 from fraudlab.features.kernels.windows import clear, move_on, sort_rows, tree_add, tree_find, tree_sum
 
 NEVER = np.iinfo(np.int64).max
 
 
-@kernel
+@inlined
 def entering(known, time, delay, ip, enter, by_enter, settled):
     """Write when each label enters, and each group's rows in the order in which they do.
 
@@ -45,7 +45,7 @@ def entering(known, time, delay, ip, enter, by_enter, settled):
             settled[a] = False
 
 
-@kernel
+@inlined
 def entered(time, enter, settled, ip, start, out):
     """Write for each row of a settled group before which row all that have a label had entered by then."""
     for g in range(ip.size - 1):
@@ -58,7 +58,7 @@ def entered(time, enter, settled, ip, start, out):
             out[i] = np.int64(first)
 
 
-@kernel
+@inlined
 def running_labels(known, flags, fraud_bit, labelled, frauds):
     """Write the running counts of rows with a label and of frauds among them, one longer than the rows."""
     labelled[0] = 0
@@ -69,7 +69,7 @@ def running_labels(known, flags, fraud_bit, labelled, frauds):
         frauds[i + 1] = frauds[i] + (has and (flags[i] >> fraud_bit) & 1)
 
 
-@kernel
+@inlined
 def window_labels(
     time, enter, by_enter, settled, entered, labelled, frauds, flags, fraud_bit, ip, lo, start, bad, some
 ):  # fmt: skip
@@ -109,7 +109,7 @@ def window_labels(
             bad[i] = bad_now
 
 
-@kernel
+@inlined
 def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, seen, guilty, start, bad, some):
     """Write the same as `window_labels` of the `last` latest rows of each window whose label is known at t."""
     for g in range(ip.size - 1):
@@ -142,7 +142,7 @@ def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, 
             bad[i] = sinners - tree_sum(frauds, first)
 
 
-@kernel
+@inlined
 def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip, lo, guilty, start, out):
     """Write the time since the last (or `first`) row of each window known at t to be fraud, NaN when there is none."""
     for g in range(ip.size - 1):
@@ -169,7 +169,7 @@ def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip,
                 out[i] = (now - time[a + tree_find(frauds, gone if first else n - 1)]) / unit
 
 
-@kernel
+@inlined
 def rate(bad, some, empty, prior, strength, start, out):
     """Write frauds / labelled, drawn towards `prior` as by `strength` more labels; `empty` where none is known."""
     for i in range(start, out.size):

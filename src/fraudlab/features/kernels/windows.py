@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import inlined, kernel, part
 from fraudlab.features.kernels.sums import (
     MOST_ROWS,
     UNITS,
@@ -66,7 +66,7 @@ def place_rows(words, codes, rows, free, to, packed, placed):
                 flat[first + k] = words[k, i]
 
 
-@kernel
+@part
 def move_on(time, first, end, limit):
     """Return the first row from `first` on with time > limit, or `end` when there is none before it.
 
@@ -87,7 +87,7 @@ def move_on(time, first, end, limit):
     return first
 
 
-@kernel
+@inlined
 def edge(time, ip, offset, start, out):
     """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row)."""
     for g in range(ip.size - 1):
@@ -98,7 +98,7 @@ def edge(time, ip, offset, start, out):
             out[i] = np.int64(first)
 
 
-@kernel
+@inlined
 def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
     """Do the work of `edge` for three offsets at once: the processor need not wait for one to find the next."""
     for g in range(ip.size - 1):
@@ -116,7 +116,7 @@ def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
             out3[i] = np.int64(first3)
 
 
-@kernel
+@inlined
 def running_counts(flags, bit, out):
     """Write the running counts of the rows chosen by `bit`, one longer than the rows."""
     found = 0
@@ -126,7 +126,7 @@ def running_counts(flags, bit, out):
         out[i + 1] = found
 
 
-@kernel
+@inlined
 def latest(flags, bit, k, ip, lo, hi, start, out):
     """Write where the k latest chosen rows of each window begin, or `lo` when there are no more than k."""
     for g in range(ip.size - 1):
@@ -143,7 +143,7 @@ def latest(flags, bit, k, ip, lo, hi, start, out):
             out[i] = left
 
 
-@kernel
+@inlined
 def count(counted, counts, lo, hi, start, out):
     """Write how many chosen rows each window holds; `counts` are running counts when `counted`, else every row is."""
     if counted:
@@ -154,7 +154,7 @@ def count(counted, counts, lo, hi, start, out):
             out[i] = hi[i] - lo[i]
 
 
-@kernel
+@inlined
 def total(what, values, high, low, counted, counts, lo, hi, start, out):
     """Write the exact sum of each window, its mean (NaN when empty), or the row's value over its mean (NaN at 0)."""
     for i in range(np.uint64(start), np.uint64(lo.size)):
@@ -168,7 +168,7 @@ def total(what, values, high, low, counted, counts, lo, hi, start, out):
         out[i] = found
 
 
-@kernel
+@inlined
 def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip, lo, hi, start, out):
     """Write the standard deviation (n - 1) of each window, in the `unit` of its integers, NaN below two values.
 
@@ -186,14 +186,19 @@ def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip
             out[i] = window_spread(sums, squares, first, hi[i], n) / unit
 
 
-@kernel
-def zscore(values, mean, out, start):
+@inlined
+def zscore(values, high, low, counted, counts, lo, hi, start, out):
     """Turn standard deviations in `out` into (value - mean) / deviation, NaN where that is 0 or missing."""
     for i in range(start, out.size):
-        out[i] = (values[i] - mean[i]) / out[i] if out[i] > 0 else math.nan
+        if out[i] > 0:
+            n = counts[hi[i]] - counts[lo[i]] if counted else hi[i] - lo[i]
+            mean = window_sum(high, low, np.uint64(lo[i]), np.uint64(hi[i])) / n
+            out[i] = (values[i] - mean) / out[i]
+        else:
+            out[i] = math.nan
 
 
-@kernel
+@inlined
 def extreme(sign, over, values, flags, bit, ip, lo, hi, queue, start, out):
     """Write the largest (sign 1) or smallest (-1) chosen value of each window, NaN when there is none.
 
@@ -220,14 +225,14 @@ def extreme(sign, over, values, flags, bit, ip, lo, hi, queue, start, out):
             out[i] = found
 
 
-@kernel
+@part
 def clear(array, size):
     """Write zeros to the first places."""
     for i in range(size):
         array[i] = 0
 
 
-@kernel
+@part
 def sort_rows(keys, rows, a, b, work):
     """Sort rows[a:b] by their keys, equal ones staying in their order (a merge sort; `work` is as long as `rows`)."""
     for left in range(a, b, 8):
@@ -257,7 +262,7 @@ def sort_rows(keys, rows, a, b, work):
         width *= 2
 
 
-@kernel
+@inlined
 def ranks(values, flags, bit, ip, order, rank, below, upto):
     """Rank the chosen values inside each group.
 
@@ -283,7 +288,7 @@ def ranks(values, flags, bit, ip, order, rank, below, upto):
                 upto[i] = first_at_least(values, order, a, many, value, True)
 
 
-@kernel
+@part
 def first_at_least(values, order, a, many, value, beyond):
     """Return how many of the `many` ordered values from `a` on are smaller than a value, or (`beyond`) not larger."""
     left = 0
@@ -298,7 +303,7 @@ def first_at_least(values, order, a, many, value, beyond):
     return left
 
 
-@kernel
+@part
 def tree_add(tree, position, by):
     """Add to one place of a Fenwick tree (`tree[0]` is not used)."""
     position += 1
@@ -307,7 +312,7 @@ def tree_add(tree, position, by):
         position += position & -position
 
 
-@kernel
+@part
 def tree_sum(tree, position):
     """Return the sum of the places before `position`."""
     found = 0
@@ -317,7 +322,7 @@ def tree_sum(tree, position):
     return found
 
 
-@kernel
+@part
 def tree_find(tree, k):
     """Return the place of the item number k, 0 the first; the tree must hold more than k."""
     position = 0
@@ -333,7 +338,7 @@ def tree_find(tree, k):
     return position
 
 
-@kernel
+@inlined
 def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
     """Write the quantile q of each window, interpolated linearly between the two nearest values; NaN when empty."""
     for g in range(ip.size - 1):
@@ -356,7 +361,7 @@ def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
             out[i] = found
 
 
-@kernel
+@inlined
 def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
     """Write the share of each window's values that are smaller than the row's, those equal to it counting half."""
     for g in range(ip.size - 1):
@@ -374,7 +379,7 @@ def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
                 out[i] = 0.5 * (tree_sum(held, below[i]) + tree_sum(held, upto[i])) / n
 
 
-@kernel
+@part
 def move_ranks(rank, held, left, entered, n, lo, hi):
     """Move the window of ranks held in a tree to lo:hi; return its edges and how many ranks it holds."""
     if entered < lo and n == 0:
@@ -393,7 +398,7 @@ def move_ranks(rank, held, left, entered, n, lo, hi):
     return left, entered, n
 
 
-@kernel
+@inlined
 def last_quantile(q, values, flags, bit, lo, hi, work):
     """Return what `quantile` would write of one window, by selection: no need to rank rows for one answer."""
     n = 0
@@ -415,7 +420,7 @@ def last_quantile(q, values, flags, bit, lo, hi, work):
     return found
 
 
-@kernel
+@part
 def select(values, n, k):
     """Put the first n values in such an order that none before place k is larger, none after it smaller (Hoare)."""
     left = 0
@@ -439,7 +444,7 @@ def select(values, n, k):
             right = j
 
 
-@kernel
+@inlined
 def last_percentile(values, flags, bit, lo, hi, value):
     """Return what `percentile` would write of one window, for the value of its row, by counting."""
     n = 0
@@ -451,13 +456,13 @@ def last_percentile(values, flags, bit, lo, hi, value):
     return 0.5 * twice / n if n and value == value else math.nan
 
 
-@kernel
+@part
 def log_weight(n):
     """Return n log2(n) as an integer in units of 2**-32, so that sums of it are exact."""
     return np.int64(np.rint(n * math.log2(n) * LOG_UNITS)) if n > 1 else np.int64(0)
 
 
-@kernel
+@inlined
 def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
     """Write what the chosen codes of each window tell; code -1 is no value and does not count.
 
@@ -525,7 +530,7 @@ def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
             clear(often, ip[g + 1] - ip[g] + 1)
 
 
-@kernel
+@inlined
 def gaps(time, ip, out):
     """Write the microseconds since the group's previous row; 0 for its first."""
     for g in range(ip.size - 1):
@@ -533,7 +538,7 @@ def gaps(time, ip, out):
             out[i] = time[i] - time[max(i - 1, ip[g])]
 
 
-@kernel
+@inlined
 def mean_gap(time, unit, lo, hi, start, out):
     """Write the mean time between one row of a window and the next, NaN below two rows."""
     for i in range(start, lo.size):
@@ -541,7 +546,7 @@ def mean_gap(time, unit, lo, hi, start, out):
         out[i] = (time[hi[i] - 1] - time[lo[i]]) / unit / (n - 1) if n > 1 else math.nan
 
 
-@kernel
+@inlined
 def since_last(time, ip, unit, start, out):
     """Write the time since the group's previous row, NaN for its first."""
     for g in range(ip.size - 1):
@@ -549,7 +554,7 @@ def since_last(time, ip, unit, start, out):
             out[i] = (time[i] - time[i - 1]) / unit if i > ip[g] else math.nan
 
 
-@kernel
+@inlined
 def since_first(time, ip, unit, start, out):
     """Write the time since the group's first row, 0 for itself."""
     for g in range(ip.size - 1):
@@ -557,7 +562,7 @@ def since_first(time, ip, unit, start, out):
             out[i] = (time[i] - time[ip[g]]) / unit
 
 
-@kernel
+@inlined
 def is_new(ip, start, out):
     """Write 1 for the first row of each group, else 0."""
     for g in range(ip.size - 1):
@@ -565,12 +570,12 @@ def is_new(ip, start, out):
             out[i] = 1.0 if i == ip[g] else 0.0
 
 
-@kernel
-def decayed(half_life, valued, values, flags, bit, carried, time, ip, after, out):
+@inlined
+def decayed(half_life, valued, values, flags, bit, carrying, carried, time, ip, after, out):
     """Write the sum of the chosen values (ones unless `valued`) of the rows before, each halved every `half_life`.
 
-    after : the sum just after each row, as of its own time. `carried` holds it for rows whose own past is no longer
-    here, NaN elsewhere.
+    after : the sum just after each row, as of its own time. When `carrying`, `carried` holds it for rows whose own past
+    is no longer here, NaN elsewhere.
     """
     for g in range(ip.size - 1):
         sum_ = 0.0
@@ -578,7 +583,7 @@ def decayed(half_life, valued, values, flags, bit, carried, time, ip, after, out
             if i > ip[g]:
                 sum_ *= 2.0 ** (-(time[i] - time[i - 1]) / half_life)
             out[i] = sum_
-            if carried.size and carried[i] == carried[i]:
+            if carrying and carried[i] == carried[i]:
                 sum_ = carried[i]
             elif bit < 0 or (flags[i] >> bit) & 1:
                 sum_ += values[i] if valued else 1.0
