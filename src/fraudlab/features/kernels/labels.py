@@ -129,10 +129,10 @@ def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, 
                 if enter[j] > now or (enter[j] == now and j >= i):
                     break
                 if known[j] != NEVER:
-                    tree_add(labelled, j - a, 1)
+                    tree_add(labelled, j - a, np.int64(1))
                     n += 1
                     if (flags[j] >> fraud_bit) & 1:
-                        tree_add(frauds, j - a, 1)
+                        tree_add(frauds, j - a, np.int64(1))
                         sinners += 1
                 k += 1
             first = lo[i] - a
@@ -159,7 +159,7 @@ def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip,
                 if enter[j] > now or (enter[j] == now and j >= i):
                     break
                 if known[j] != NEVER and (flags[j] >> fraud_bit) & 1:
-                    tree_add(frauds, j - a, 1)
+                    tree_add(frauds, j - a, np.int64(1))
                     n += 1
                 k += 1
             gone = tree_sum(frauds, lo[i] - a)

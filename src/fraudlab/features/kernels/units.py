@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 
 from numba import types
@@ -87,7 +88,7 @@ def _helped(units: Sequence[Unit]) -> Iterator[None]:
     paths = os.pathsep.join(filter(None, sys.path))  # not the working folder, which anyone may have filled
     try:
         helper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fraudlab.features.kernels.helper", *names],
+            [sys.executable, "-P", Path(__file__).with_name("helper.py"), *names],
             env={**os.environ, "PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -26,7 +26,8 @@ from fraudlab.features.kernels.sums import (
 MEAN, RATIO = 1, 2
 DISTINCT, SAME, SHARE, MODE, ENTROPY = 0, 1, 2, 3, 4
 LOG_UNITS = 2.0**32
-# Indices that cannot be negative save a check per access.
+# Indices that cannot be negative save a check per access. A literal as argument makes a variant of the kernel of its
+# own, which is why some numbers are made int64 here, too.
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
@@ -271,7 +272,7 @@ def ranks(values, flags, bit, ip, order, rank, below, upto):
     """
     for g in range(ip.size - 1):
         a = ip[g]
-        many = 0
+        many = np.int64(0)
         for i in range(a, ip[g + 1]):
             rank[i] = -1
             below[i] = -1
@@ -284,8 +285,8 @@ def ranks(values, flags, bit, ip, order, rank, below, upto):
         for i in range(a, ip[g + 1]):
             value = values[i]
             if value == value:
-                below[i] = first_at_least(values, order, a, many, value, False)
-                upto[i] = first_at_least(values, order, a, many, value, True)
+                below[i] = first_at_least(values, order, a, many, value, np.bool_(False))
+                upto[i] = first_at_least(values, order, a, many, value, np.bool_(True))
 
 
 @part
@@ -347,7 +348,7 @@ def quantile(q, values, order, rank, ip, lo, hi, tree, start, out):
         clear(held, held.size)
         left = a
         entered = a
-        n = 0
+        n = np.int64(0)
         for i in range(max(a, start), ip[g + 1]):
             left, entered, n = move_ranks(rank, held, left, entered, n, lo[i], hi[i])
             if n == 0:
@@ -370,7 +371,7 @@ def percentile(rank, below, upto, ip, lo, hi, tree, start, out):
         clear(held, held.size)
         left = a
         entered = a
-        n = 0
+        n = np.int64(0)
         for i in range(max(a, start), ip[g + 1]):
             left, entered, n = move_ranks(rank, held, left, entered, n, lo[i], hi[i])
             if n == 0 or below[i] < 0:
@@ -387,12 +388,12 @@ def move_ranks(rank, held, left, entered, n, lo, hi):
         entered = lo
     while entered < hi:
         if rank[entered] >= 0:
-            tree_add(held, rank[entered], 1)
+            tree_add(held, rank[entered], np.int64(1))
             n += 1
         entered += 1
     while left < lo:
         if rank[left] >= 0:
-            tree_add(held, rank[left], -1)
+            tree_add(held, rank[left], np.int64(-1))
             n -= 1
         left += 1
     return left, entered, n
@@ -511,7 +512,7 @@ def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
                 left += 1
             if what == DISTINCT:
                 out[i] = different
-            elif what in (SAME, SHARE):
+            elif what <= SHARE:  # or SAME
                 own = codes[i]
                 found = np.float64(table[own]) if own >= 0 else math.nan
                 if what == SHARE:
