@@ -28,7 +28,7 @@ WORD = ir.IntType(64)
 
 
 def _array(number: types.Type, sizes: Callable[[Any], list[Any]], base: int, apart: int = 0) -> Callable:
-    """Return an intrinsic that gives the array at the address in `base`, or so many rows further on.
+    """Return what writes the code of an intrinsic: the array at the address in `base`, or so many rows further on.
 
     sizes : what its shape is, made of the function that reads the frame. apart : how many numbers more than rows in the
     chunk there are from one of its rows to the next.
@@ -54,6 +54,8 @@ def _array(number: types.Type, sizes: Callable[[Any], list[Any]], base: int, apa
 
 
 def _one(number: types.Type, base: int, size: Callable[[Any], Any]) -> Callable:
+    """Return an intrinsic that gives an array there is one of."""
+
     @intrinsic
     def one(typing_context, frame):
         return types.Array(number, 1, "C")(FRAME), _array(number, lambda field: [size(field)], base)
@@ -62,6 +64,8 @@ def _one(number: types.Type, base: int, size: Callable[[Any], Any]) -> Callable:
 
 
 def _row(number: types.Type, base: int, apart: int, size: int) -> Callable:
+    """Return an intrinsic that gives row k of several; `size` numbers more of it than the chunk has rows."""
+
     @intrinsic
     def row(typing_context, frame, k):
         found = types.Array(number, 1, "C")(FRAME, types.int64)
@@ -71,6 +75,8 @@ def _row(number: types.Type, base: int, apart: int, size: int) -> Callable:
 
 
 def _rows(number: types.Type, base: int, apart: int) -> Callable:
+    """Return an intrinsic that gives some rows of several, from row k on."""
+
     @intrinsic
     def rows(typing_context, frame, k, many):
         found = types.Array(number, 2, "C")(FRAME, types.int64, types.int64)

@@ -124,7 +124,7 @@ def run(
             bit = ops[k, at.BIT]
             frame[at.FLAG] = bit & 63 if bit >= 0 else -1
             frame[at.FLAGS] = bit >> 6 if bit >= 0 else 0
-            frame[at.PARAMS] = address_of(params) + 24 * k
+            frame[at.PARAMS] = address_of(params) + 8 * params.shape[1] * k
             call(addresses[code], frame)
         block = at.columns(frame, 0, shape[1])
         if out64.shape[0]:

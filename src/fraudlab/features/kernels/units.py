@@ -81,7 +81,7 @@ def _length(function: Callable) -> int:
 @contextlib.contextmanager
 def _helped(units: Sequence[Unit]) -> Iterator[None]:
     """Let another process compile the units meanwhile, from the last one on; what is on disk nobody compiles again."""
-    if len(units) < FEW or jit.cores() < 2 or not all(unit.kept for unit in units):
+    if len(units) < FEW or jit.cores() < 2 or not sys.executable or not all(unit.kept for unit in units):
         yield
         return
     names = [unit.__name__ for unit in reversed(units)]
