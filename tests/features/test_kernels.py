@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import statistics
+import subprocess
+import sys
 import time
 from bisect import bisect_left
 from fractions import Fraction
@@ -12,12 +15,32 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numba.core.sigutils import normalize_signature
 
-from fraudlab.features.kernels import jit, ranked, source, sums, windows
+from fraudlab.features import FeatureSet, count, median
+from fraudlab.features.kernels import helper, jit, operations, program, ranked, source, sums, units, windows
 
+# Parts of kernels, with a way in from Python.
+nearest, multiply, window_sum, window_spread, spread_by_visits = (
+    jit.kernel(part.py_func)
+    for part in (sums.nearest, sums.multiply, sums.window_sum, sums.window_spread, sums.spread_by_visits)
+)
+select = jit.kernel(windows.select.py_func)
+empty_set, toggle, held_before, held_at, held_after, sort_rows = (
+    jit.kernel(part.py_func)
+    for part in (
+        ranked.empty_set,
+        ranked.toggle,
+        ranked.held_before,
+        ranked.held_at,
+        ranked.held_after,
+        ranked.sort_rows,
+    )
+)
 WORD = 2**64
 ALL = np.empty(0, np.int64)  # flags, where every row is chosen
 
@@ -57,7 +80,7 @@ SIZES = st.one_of(
 @example(-(((2**53 + 1) << 64) + 1))
 @example((2**63 << 63) + (2**62))
 def test_a_fixed_point_number_becomes_the_nearest_float(number):
-    assert sums.nearest(*words(number)) == float(Fraction(number, WORD))
+    assert nearest(*words(number)) == float(Fraction(number, WORD))
 
 
 @given(st.integers(0, WORD - 1), st.integers(0, WORD - 1))
@@ -65,7 +88,7 @@ def test_a_fixed_point_number_becomes_the_nearest_float(number):
 @example(2**32, 2**32 - 1)
 @example(0, WORD - 1)
 def test_products_have_all_their_digits(a, b):
-    high, low = sums.multiply(np.uint64(a), np.uint64(b))
+    high, low = multiply(np.uint64(a), np.uint64(b))
     assert int(high) * WORD + int(low) == a * b
 
 
@@ -85,7 +108,7 @@ def test_window_sums_are_the_nearest_float_to_the_exact_sum(drawn, data):
     for bit, chosen in ((2, [value for value, chosen in drawn[lo:hi] if chosen]), (-1, values[lo:hi].tolist())):
         if abs(sum(map(Fraction, chosen))) < 2**63:
             sums.running_sums(values, flags, bit, high, low)
-            assert sums.window_sum(high, low, lo, hi) == math.fsum(chosen)
+            assert window_sum(high, low, lo, hi) == math.fsum(chosen)
 
 
 def test_a_sum_just_above_half_way_rounds_up():
@@ -93,7 +116,7 @@ def test_a_sum_just_above_half_way_rounds_up():
     for values in ([2.0**53, 1.0, 2.0**-12], [-(2.0**53), -1.0, -(2.0**-12)], [2.0**53, 1.0, 0.0]):
         high, low = np.empty((2, 4), np.int64)
         sums.running_sums(np.array(values), ALL, -1, high, low)
-        assert sums.window_sum(high, low, 0, 3) == math.fsum(values)
+        assert window_sum(high, low, 0, 3) == math.fsum(values)
     assert math.fsum([2.0**53, 1.0, 2.0**-12]) == 2.0**53 + 2
 
 
@@ -103,8 +126,8 @@ def test_running_sums_may_wrap_around():
     high, low = np.empty((2, values.size + 1), np.int64)
     sums.running_sums(values, ALL, -1, high, low)
     for lo in range(values.size - 2):
-        assert sums.window_sum(high, low, lo, lo + 1) == values[lo]
-    assert sums.window_sum(high, low, 80, 82) == math.fsum([0.01, 0.02])
+        assert window_sum(high, low, lo, lo + 1) == values[lo]
+    assert window_sum(high, low, 80, 82) == math.fsum([0.01, 0.02])
 
 
 INTEGERS = st.one_of(
@@ -119,7 +142,7 @@ def spread_of(values: list[int], lo: int, hi: int) -> float:
     rows = np.empty((5, integers.size + 1), np.int64)
     sums.running_squares(integers, ALL, -1, rows[:2], rows[2:4], rows[4])
     assert not rows[4].any()
-    return sums.window_spread(rows[:2], rows[2:4], lo, hi, hi - lo)
+    return window_spread(rows[:2], rows[2:4], lo, hi, hi - lo)
 
 
 @given(st.lists(INTEGERS, min_size=2, max_size=20), st.data())
@@ -172,7 +195,7 @@ def test_values_become_whole_units_and_large_ones_are_set_aside():
 
 @given(st.lists(FLOATS, min_size=2, max_size=12))
 def test_visiting_each_value_gives_the_same_spread(values):
-    found = sums.spread_by_visits(np.array(values), ALL, -1, 0, len(values))
+    found = spread_by_visits(np.array(values), ALL, -1, 0, len(values))
     expected = statistics.stdev(map(Fraction, values))
     assert found == pytest.approx(float(expected), rel=1e-12, abs=1e-15 * max(map(abs, values)))
 
@@ -182,21 +205,21 @@ def test_visiting_each_value_gives_the_same_spread(values):
 
 @given(st.integers(1, 300), st.lists(st.integers(0, 10**6), max_size=200))
 def test_a_set_of_ranks_counts_and_finds_as_a_sorted_list_does(size, drawn):
-    ranks = ranked.empty_set(np.full(size + 2, 7), size)
+    ranks = empty_set(np.full(size + 2, 7), size)
     held: list[int] = []
     for rank in (number % size for number in drawn):
-        ranked.toggle(ranks, rank, -1 if rank in held else 1)
+        toggle(ranks, rank, -1 if rank in held else 1)
         held = sorted(set(held) ^ {rank})
-    assert [ranked.held_before(ranks, k) for k in range(size + 1)] == [bisect_left(held, k) for k in range(size + 1)]
-    assert [ranked.held_at(ranks, k) for k in range(len(held))] == held
-    assert [ranked.held_after(ranks, rank, k + 1) for k, rank in enumerate(held[:-1])] == held[1:]
+    assert [held_before(ranks, k) for k in range(size + 1)] == [bisect_left(held, k) for k in range(size + 1)]
+    assert [held_at(ranks, k) for k in range(len(held))] == held
+    assert [held_after(ranks, rank, k + 1) for k, rank in enumerate(held[:-1])] == held[1:]
 
 
 @given(st.lists(st.sampled_from([-0.0, 0.0, 1.5]) | st.floats(-1e6, 1e6), max_size=100), st.integers(0, 5))
 def test_rows_are_sorted_by_their_keys_and_equal_ones_stay_in_their_order(keys, before):
     rows = np.arange(len(keys))
     before = min(before, len(keys))
-    ranked.sort_rows(np.array(keys), rows, before, len(keys), np.empty_like(rows))
+    sort_rows(np.array(keys), rows, before, len(keys), np.empty_like(rows))
     assert rows[:before].tolist() == list(range(before))
     assert rows[before:].tolist() == sorted(range(before, len(keys)), key=keys.__getitem__)
 
@@ -224,7 +247,7 @@ def test_one_windows_quantile_and_percentile_are_numpys_and_a_count(values, data
 def test_selection_puts_the_value_of_that_place_where_a_sort_would(values, data):
     k = data.draw(st.integers(0, len(values) - 1))
     work = np.array(values)
-    windows.select(work, work.size, k)
+    select(work, work.size, k)
     assert work[k] == sorted(values)[k]
     assert max(work[: k + 1]) == work[k] == min(work[k:])
 
@@ -271,29 +294,17 @@ def test_ties_are_put_in_order_and_twins_counted(drawn, rng):
 # --- the cache of compiled code ---------------------------------------------------------------------------------------
 
 
-def test_a_cold_cache_is_announced_once(tmp_path, monkeypatch, caplog):
-    class Cached:
-        __name__ = "run"
-
-        class stats:
-            cache_path = str(tmp_path)
-
-    entry = Cached()
+def test_compiling_is_announced_once(monkeypatch, caplog):
     monkeypatch.setattr(jit, "_told", False)
-    (tmp_path / "program.running-45.py311.nbi").touch()  # another kernel's
-    jit.announce_compilation(entry)
-    jit.announce_compilation(entry)
+    jit.announce_compilation(kept=True)
+    jit.announce_compilation(kept=True)
     assert len(caplog.records) == 1
-    assert "Compiling the feature kernels" in caplog.text
-    (tmp_path / "program.run-45.py311.nbi").touch()
-    monkeypatch.setattr(jit, "_told", False)
-    jit.announce_compilation(entry)
-    assert len(caplog.records) == 1
+    assert "once; later runs take them from the cache" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_announced(monkeypatch, caplog):
     monkeypatch.setattr(jit, "_told", False)
-    jit.announce_compilation(lambda: None)
+    jit.announce_compilation(kept=False)
     assert "until NUMBA_CACHE_DIR can be written" in caplog.text
 
 
@@ -325,9 +336,9 @@ def test_code_older_than_any_kernels_source_is_dropped(tmp_path):
     for name, moment in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (moment, moment))
-    jit._drop_stale(str(tmp_path), "nearest")
-    assert {file.name for file in tmp_path.iterdir()} == set(ages) - {"sums.nearest-54.py311.nbi"}
-    jit._drop_stale(str(tmp_path / "not there"), "nearest")
+    jit.drop_stale(str(tmp_path))
+    assert {file.name for file in tmp_path.iterdir()} == {"sums.nearest-60.py311.nbi", "sums.nearest-54.py311.1.nbc"}
+    jit.drop_stale(str(tmp_path / "not there"))
 
 
 def test_two_processes_may_drop_the_same_stale_code(tmp_path, monkeypatch):
@@ -343,16 +354,172 @@ def test_two_processes_may_drop_the_same_stale_code(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(Path, "glob", found_by_both)
-    jit._drop_stale(str(tmp_path), "nearest")  # raised FileNotFoundError once
+    jit.drop_stale(str(tmp_path))  # raised FileNotFoundError once
     assert not index.exists()
+
+
+# --- operations, compiled one by one ----------------------------------------------------------------------------------
+
+
+def doubled(f):
+    f[1] = 2 * f[0]
+
+
+def plus_one(f):
+    f[1] = f[0] + 1
+
+
+def result_of(unit: units.Unit, number: int) -> int:
+    frame = np.array([number, 0])
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(unit.address)(frame.ctypes.data)
+    return int(frame[1])
+
+
+@pytest.fixture
+def anew(tmp_path, monkeypatch):
+    """An empty cache, and whether compiling was announced is forgotten."""
+    monkeypatch.setattr(jit.numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jit, "_told", False)
+
+
+@pytest.fixture
+def helpers(monkeypatch):
+    """The helpers that are started."""
+    started = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr(units.subprocess, "Popen", Noted)
+    monkeypatch.setattr(units, "FEW", 2)
+    monkeypatch.setattr(jit, "cores", lambda: 2)
+    return started
+
+
+def test_a_unit_is_compiled_once_and_then_loaded(anew, helpers, caplog):
+    first = units.Unit(doubled)
+    assert not first.load()
+    units.take([first])
+    assert len(caplog.records) == 1
+    again = units.Unit(doubled)
+    assert again.load()
+    assert result_of(first, 21) == result_of(again, 21) == 42
+    units.take([first, again])
+    assert len(caplog.records) == 1
+    assert not helpers  # one unit is not worth it
+
+
+def test_a_units_code_is_dropped_when_any_kernels_source_is_newer(anew, tmp_path):
+    units.take([units.Unit(doubled)])
+    for index in tmp_path.rglob("*.nbi"):
+        os.utime(index, (0, 0))
+    jit.drop_stale.cache_clear()
+    assert not units.Unit(doubled).load()
+
+
+def test_a_helper_that_fails_does_no_harm(anew, helpers):
+    both = [units.Unit(doubled), units.Unit(plus_one)]
+    units.take(both)  # the helper does not know these
+    assert [result_of(unit, 20) for unit in both] == [40, 21]
+    assert [helper.returncode is None for helper in helpers] == [False]
+
+
+@pytest.mark.parametrize("program", ["/not/there", "/bin/false"])
+def test_a_helper_that_cannot_start_does_no_harm(anew, helpers, monkeypatch, program):
+    monkeypatch.setattr(units.sys, "executable", program)
+    both = [units.Unit(doubled), units.Unit(plus_one)]
+    units.take(both)
+    assert [result_of(unit, 20) for unit in both] == [40, 21]
+
+
+def test_no_helper_is_started_where_nothing_can_be_kept_or_one_core_is_allowed(anew, helpers, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(jit, "cores", lambda: 1)
+        units.take([units.Unit(doubled), units.Unit(plus_one)])
+
+    def refuse(self):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(units.Unit, "enable_caching", refuse)
+    monkeypatch.setattr(jit, "_told", False)
+    both = [units.Unit(doubled), units.Unit(plus_one)]
+    units.take(both)
+    assert [result_of(unit, 20) for unit in both] == [40, 21]
+    assert not helpers
+    assert "until NUMBA_CACHE_DIR can be written" in caplog.records[-1].message
+
+
+def test_what_calls_much_is_long():
+    codes = (program.CURSOR, program.EDGE, program.QUANTILE)
+    lengths = [units._length(operations.FUNCTIONS[code]) for code in codes]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > len(windows.quantile.py_func.__code__.co_code)
+
+
+FEATURES = FeatureSet("few", [count(by="c", window="7d"), median("amount", by="c", window="7d")])
+ROWS = pd.DataFrame(
+    {
+        "transaction_id": [1, 2, 3],
+        "event_time": pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"], utc=True),
+        "c": [7, 7, 8],
+        "amount": [1.0, 3.0, 5.0],
+    }
+)
+EXPECTED = "[[0.0, nan], [1.0, 1.0], [0.0, nan]]"
+
+
+def test_operations_that_are_not_ready_are_made_so_on_the_way():
+    assert str(FEATURES.compute(ROWS).to_numpy().tolist()) == EXPECTED
+    known = operations.ADDRESSES.copy()
+    operations.ADDRESSES[:] = 0
+    state = FEATURES.online(ROWS.head(0))
+    found = [state.score_then_update(row).tolist() for row in ROWS.to_dict("records")]
+    assert str(found) == EXPECTED
+    made = operations.ADDRESSES != 0
+    assert made[[program.EDGE, program.COUNT, program.QUANTILE, program.LAST_QUANTILE]].all()
+    assert (operations.ADDRESSES[made & (known != 0)] == known[made & (known != 0)]).all()  # the same code as before
+    operations.ADDRESSES[known != 0] = known[known != 0]
+
+
+def test_the_helper_compiles_the_kernels_for_what_they_are_called_with():
+    FEATURES.compute(ROWS)
+    for name, signature in helper.KERNELS.items():
+        module, kernel = name.split(".")
+        called_with = getattr({"program": program, "windows": windows}[module], kernel).signatures
+        assert normalize_signature(f"({signature})")[0] in called_with
+
+
+def test_the_helper_compiles_what_it_is_told():
+    helper.main(["cursor"])
+    assert operations.unit(program.CURSOR).load()
+
+
+@pytest.mark.slow
+def test_a_cold_cache_is_filled_once(tmp_path):
+    ROWS.to_pickle(tmp_path / "rows.pkl")
+    code = (
+        "import pandas as pd\nfrom fraudlab.features import FeatureSet\n"
+        f"features = FeatureSet.from_dict({FEATURES.to_dict()!r})\n"
+        "print(features.compute(pd.read_pickle('rows.pkl')).to_numpy().tolist())"
+    )
+    for said in ("Compiling the feature kernels", ""):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.strip() == EXPECTED
+        assert run.stderr[: len(said) or None] == said
 
 
 @pytest.mark.slow
 def test_a_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path):
     """The reason for all this: numba itself would go on with the old code."""
-    import subprocess
-    import sys
-
     folder = tmp_path / "kernels"
     folder.mkdir()
     (folder / "jit.py").write_text(Path(jit.__file__).read_text())

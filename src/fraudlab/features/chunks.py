@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab.features import engine
-from fraudlab.features.kernels import jit, links, program, windows
+from fraudlab.features.kernels import jit, links, operations, windows
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.log import Log, steps
 from fraudlab.features.online import LABELS, OnlineState
@@ -75,7 +75,7 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
         names = [name for name, _ in state.features.derived]
         frame = frame.assign(**{name: made.iloc[:, k].to_numpy() for k, name in enumerate(names)})
         source = engine.Source(frame, state.where)
-    jit.announce_compilation(program.run)
+    operations.prepare([log.plan.ops for log in state.logs], alone=True)
     number = np.empty(len(frame), np.int64)
     number[order] = np.arange(state.count, state.count + len(frame))
     out = np.empty((len(frame), state.width))

@@ -17,7 +17,7 @@ import pandas as pd
 
 from fraudlab.features.coding import codes_of, is_arrow_text, numbered, text_ranks
 from fraudlab.features.graph import linked
-from fraudlab.features.kernels import jit, program, windows
+from fraudlab.features.kernels import jit, operations, windows
 from fraudlab.features.kernels import source as scan
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.plan import BITS, FRAUD, Plan, Where, plan
@@ -338,7 +338,6 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
     specs = list(specs)
     if len(frame) == 0:
         return np.empty((0, sum(len(spec.columns) for spec in specs)), dtype)
-    jit.announce_compilation(program.run)
     work = by_entity(specs)
     out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= MANY_ROWS else 1) as pool:
@@ -350,6 +349,7 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             entity: plan([spec for spec, _ in work[entity]], source.may_miss, source.prompt)
             for entity in filter(None, work)
         }
+        operations.prepare([todo.ops for todo in plans.values()])
         rooms, whole = [Room() for _ in range(pool._max_workers)], Room()
         wait(touched)  # before anything is written: a page touched late would lose a value
         # Columns are coded, and graphs grown, while the kernels of another entity run: those that need few codes first.
@@ -585,7 +585,7 @@ def run(
     other = NO_ROWS["float64" if out.dtype == np.float32 else "float32"]
     pair = (other, out) if out.dtype == np.float32 else (out, other)
     scratch = np.empty(todo.scratch(capacity), np.int64)
-    program.run(
+    operations.run(
         todo.ops, todo.params, grouped.packed, grouped.rows, grouped.first, grouped.last, grouped.held, *part, capacity,
         scratch, 0, todo.shape, tables, columns, *pair,
     )  # fmt: skip

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from fraudlab.features import engine
-from fraudlab.features.kernels import links, program
+from fraudlab.features.kernels import links, operations
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.log import Log
 from fraudlab.features.plan import BITS, FRAUD
@@ -304,7 +304,7 @@ class OnlineState:
         if log.plan.scratch(m) > self._scratch.size:
             self._scratch = np.empty(2 * log.plan.scratch(m), np.int64)
         self._last[0], self._held[0] = m, m - 1
-        program.run(
+        operations.run(
             log.plan.ops,
             log.plan.params,
             packed[a : row + 1],

@@ -240,9 +240,9 @@ def _plan_numbers(make: _Planner, spec: WindowSpec, span: Span) -> None:
         unit = (windows.UNITS,)
         if name == "std":
             make.emit(program.SPREAD, unit, **shared, b=squares)
-        else:
-            work = make.slot(1, program.CURSOR, value=0, a=1)  # any slot of its own: it holds the means
-            make.emit(program.ZSCORE, unit, **shared, b=squares, c=make.sums(word, bit), d=work)
+        else:  # the deviation first, which is then divided by
+            make.add(program.SPREAD, make.column, unit, **shared, b=squares)
+            make.emit(program.ZSCORE, **shared, b=make.sums(word, bit))
     elif name in ("minimum", "maximum", "max_ratio"):
         make.emit(program.EXTREME, **shared, a=-1 if name == "minimum" else 1, b=int(name == "max_ratio"))
     else:

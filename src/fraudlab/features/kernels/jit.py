@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numba
@@ -23,20 +26,31 @@ def kernel(function: Callable) -> Callable:
     written first; where none can, it is compiled once per process.
     """
     try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled = numba.njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
     except RuntimeError:
         return numba.njit(nogil=True, error_model="numpy")(function)
-    _drop_stale(compiled.stats.cache_path, function.__name__)
+    drop_stale(compiled.stats.cache_path)
     return compiled
 
 
-def _drop_stale(folder: str, name: str) -> None:
+def part(function: Callable) -> Callable:
+    """Make a function one that only kernels call: no way in from Python is compiled, and nothing of it is cached."""
+    return numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def inlined(function: Callable) -> Callable:
+    """Make a function one that is written out where a kernel calls it, which compiles quicker where that is once."""
+    return numba.njit(nogil=True, error_model="numpy", inline="always")(function)
+
+
+@cache
+def drop_stale(folder: str) -> None:
     """Remove cached code that is older than any kernel's source.
 
     Numba looks at the file of the function alone, yet a kernel's code holds that of the kernels it calls.
     """
     newest = max(source.stat().st_mtime for source in Path(__file__).parent.glob("*.py"))
-    for index in Path(folder).glob(f"*.{name}-*.nbi"):
+    for index in Path(folder).glob("*.nbi"):
         with contextlib.suppress(FileNotFoundError):  # another process may be quicker
             if index.stat().st_mtime < newest:
                 index.unlink()
@@ -62,19 +76,69 @@ def prefetch(typing_context, array, row, column):
     return numba.types.void(array, numba.types.uintp, numba.types.uintp), generate
 
 
+@intrinsic
+def address_of(typing_context, array):
+    """Return where an array's numbers lie."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return numba.types.int64(array), generate
+
+
+@intrinsic
+def pointer_to(typing_context, array):
+    """Return a pointer to an array's numbers."""
+
+    def generate(context, builder, signature, arguments):
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return numba.types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic
+def call(typing_context, address, frame):
+    """Call the machine code at an address with a pointer."""
+
+    def generate(context, builder, signature, arguments):
+        code = ir.FunctionType(ir.VoidType(), [arguments[1].type]).as_pointer()
+        builder.call(builder.inttoptr(arguments[0], code), [arguments[1]])
+        return context.get_dummy_value()
+
+    return numba.types.void(address, frame), generate
+
+
 def threads() -> int:
     """Return how many threads this process may use (NUMBA_NUM_THREADS, else the cores it may run on)."""
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
-def announce_compilation(entry: Callable) -> None:
-    """Say once, before the kernel `entry` is first used, that it has to be compiled; stay silent when it is cached."""
+def cores() -> int:
+    """Return on how many cores this process may compile at once."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads()
+    return min(allowed, threads())
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Leave Python's cyclic garbage where it is meanwhile: compiling makes much that lives, and is the quicker."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def announce_compilation(*, kept: bool) -> None:
+    """Say once that kernels are compiled, and whether they are kept on disk."""
     global _told
     if _told:
         return
     _told = True
-    folder = getattr(getattr(entry, "stats", None), "cache_path", None)
-    if folder is None:
-        _log.warning("Compiling the feature kernels: half a minute in every run, until NUMBA_CACHE_DIR can be written.")
-    elif not any(Path(folder).glob(f"*.{entry.__name__}-*.nbi")):
-        _log.warning("Compiling the feature kernels: about half a minute, once; later runs take them from the cache.")
+    if kept:
+        _log.warning("Compiling the feature kernels: some ten seconds, once; later runs take them from the cache.")
+    else:
+        _log.warning("Compiling the feature kernels: some seconds in every run, until NUMBA_CACHE_DIR can be written.")

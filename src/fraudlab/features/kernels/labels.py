@@ -10,14 +10,14 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import inlined
 from fraudlab.features.kernels.ranked import empty_set, held_at, held_before, sort_rows, toggle
 from fraudlab.features.kernels.windows import move_on
 
 NEVER = np.iinfo(np.int64).max
 
 
-@kernel
+@inlined
 def entering(known, time, delay, ip, enter, by_enter, settled):
     """Write when each label enters, and each group's rows in the order in which they do.
 
@@ -46,7 +46,7 @@ def entering(known, time, delay, ip, enter, by_enter, settled):
             settled[a] = False
 
 
-@kernel
+@inlined
 def entered(time, enter, settled, ip, start, out):
     """Write for each row of a settled group before which row all that have a label had entered by then."""
     for g in range(ip.size - 1):
@@ -59,7 +59,7 @@ def entered(time, enter, settled, ip, start, out):
             out[i] = np.int64(first)
 
 
-@kernel
+@inlined
 def running_labels(known, flags, fraud_bit, labelled, frauds):
     """Write the running counts of rows with a label and of frauds among them, one longer than the rows."""
     labelled[0] = 0
@@ -70,7 +70,7 @@ def running_labels(known, flags, fraud_bit, labelled, frauds):
         frauds[i + 1] = frauds[i] + (has and (flags[i] >> fraud_bit) & 1)
 
 
-@kernel
+@inlined
 def window_labels(
     time, enter, by_enter, settled, entered, labelled, frauds, flags, fraud_bit, ip, lo, start, bad, some
 ):  # fmt: skip
@@ -110,7 +110,7 @@ def window_labels(
             bad[i] = bad_now
 
 
-@kernel
+@inlined
 def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, held, guilty, start, bad, some):
     """Write the same as `window_labels` of the `last` latest rows of each window whose label is known at t.
 
@@ -151,7 +151,7 @@ def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, 
             bad[i] = frauds
 
 
-@kernel
+@inlined
 def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip, lo, room, start, out):
     """Write the time since the last (or `first`) row of each window known at t to be fraud, NaN when there is none."""
     for g in range(ip.size - 1):
@@ -167,7 +167,7 @@ def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip,
                 if enter[j] > now or (enter[j] == now and j >= i):
                     break
                 if known[j] != NEVER and (flags[j] >> fraud_bit) & 1:
-                    toggle(guilty, j - a, 1)
+                    toggle(guilty, j - a, np.int64(1))
                     n += 1
                 k += 1
             gone = held_before(guilty, lo[i] - a)
@@ -177,7 +177,7 @@ def since_fraud(first, unit, time, known, enter, by_enter, flags, fraud_bit, ip,
                 out[i] = (now - time[a + held_at(guilty, gone if first else n - 1)]) / unit
 
 
-@kernel
+@inlined
 def rate(bad, some, empty, prior, strength, start, out):
     """Write frauds / labelled, drawn towards `prior` as by `strength` more labels; `empty` where none is known."""
     for i in range(start, out.size):
@@ -187,7 +187,7 @@ def rate(bad, some, empty, prior, strength, start, out):
         out[i] = out[i] if some[i] > 0 else empty
 
 
-@kernel
+@inlined
 def known_rate(frauds, counted, labelled, lo, hi, empty, prior, strength, start, out):
     """Write the same as `rate` of windows whose labels are all known, from running counts.
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import inlined, part
 
 # Mean radius of the earth (IUGG R1), km.
 EARTH_RADIUS_KM = 6371.0088
@@ -18,7 +18,7 @@ HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
 USUAL_HOUR, HOUR_SPREAD, HOUR_SHIFT = 0, 1, 2
 
 
-@kernel
+@part
 def kilometres(latitude, longitude, other_latitude, other_longitude):
     """Return the great-circle distance in km: the haversine formula on a sphere of the earth's mean radius."""
     if latitude == other_latitude and longitude == other_longitude:
@@ -30,7 +30,7 @@ def kilometres(latitude, longitude, other_latitude, other_longitude):
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(half, 1.0)))
 
 
-@kernel
+@inlined
 def journey(latitude, longitude, time, ip, km, hours):
     """Write the km and hours since the group's previous known place; NaN without one or without a place now."""
     for g in range(ip.size - 1):
@@ -45,14 +45,14 @@ def journey(latitude, longitude, time, ip, km, hours):
                 before = i
 
 
-@kernel
+@inlined
 def speed(km, hours, slack, floor, start, out):
     """Write the km/h of each journey, less `slack` km, in `floor` hours or more."""
     for i in range(start, out.size):
         out[i] = max(km[i] - slack, 0.0) / max(hours[i], floor) if km[i] == km[i] else math.nan
 
 
-@kernel
+@inlined
 def running_places(latitude, longitude, sums):
     """Write the running sums of the rows' directions from the earth's centre (three rows) and of their number."""
     for k in range(4):
@@ -69,7 +69,7 @@ def running_places(latitude, longitude, sums):
             sums[3, i + 1] += 1
 
 
-@kernel
+@inlined
 def usual_distance(latitude, longitude, sums, lo, hi, start, out):
     """Write the km from the middle of each window's places; NaN without one, or without a place now.
 
@@ -89,7 +89,7 @@ def usual_distance(latitude, longitude, sums, lo, hi, start, out):
         out[i] = kilometres(latitude[i], longitude[i], north, math.degrees(math.atan2(y, x)))
 
 
-@kernel
+@inlined
 def running_hours(local, sums):
     """Write the running sums of the rows' directions on the clock face (two rows: towards 0 h and towards 6 h)."""
     sums[0, 0] = 0
@@ -100,7 +100,7 @@ def running_hours(local, sums):
         sums[1, i + 1] = sums[1, i] + np.int64(np.rint(math.sin(angle) * DIRECTION))
 
 
-@kernel
+@inlined
 def usual_hour(what, local, sums, lo, hi, start, out):
     """Write the circular mean of each window's hours, their circular deviation, or how far the row's hour is from it.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import part
 
 # Indices that cannot be negative save a check per access.
 NONE, ONE, TWO, FOUR = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(4)
@@ -17,7 +17,7 @@ PAIRS, FOURS = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)
 EIGHTS, BYTES = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
 
 
-@kernel
+@part
 def sort_rows(keys, rows, a, b, work):
     """Sort rows[a:b] by their keys, equal ones staying in their order (a merge sort; `work` is as long as `rows`).
 
@@ -68,7 +68,7 @@ def sort_rows(keys, rows, a, b, work):
             rows[k] = work[k]
 
 
-@kernel
+@part
 def first_at_least(values, order, a, many, value, beyond):
     """Return how many of the `many` ordered values from `a` on are smaller than a value, or (`beyond`) not larger."""
     left = 0
@@ -83,7 +83,7 @@ def first_at_least(values, order, a, many, value, beyond):
     return left
 
 
-@kernel
+@part
 def ones(word):
     """Return how many bits of a word are 1; compilers know these lines and make one instruction of them."""
     word -= (word >> ONE) & PAIRS
@@ -92,7 +92,7 @@ def ones(word):
     return (word * BYTES) >> np.uint64(56)
 
 
-@kernel
+@part
 def empty_set(room, most):
     """Return the empty set of numbers up to `most`, in as much of the room as it needs: at most `most` + 2 numbers."""
     held = room[: 2 * (most // 64 + 1) + 1]
@@ -101,7 +101,7 @@ def empty_set(room, most):
     return held
 
 
-@kernel
+@part
 def toggle(held, number, by):
     """Put a number into the set (`by` is 1), or take it out (-1)."""
     word = np.uint64(number) >> WORD
@@ -114,7 +114,7 @@ def toggle(held, number, by):
         place += place & (~place + ONE)
 
 
-@kernel
+@part
 def held_before(held, number):
     """Return how many numbers of the set are smaller than this one."""
     place = np.uint64(number) >> WORD
@@ -126,7 +126,7 @@ def held_before(held, number):
     return found
 
 
-@kernel
+@part
 def held_at(held, k):
     """Return the number at place k of the set, 0 the smallest; the set must hold more than k."""
     words = np.uint64(held.size) >> ONE
@@ -156,7 +156,7 @@ def held_at(held, k):
     return np.int64((word << WORD) + bit)
 
 
-@kernel
+@part
 def held_after(held, number, k):
     """Return the number that follows this one, which is at place k - 1 of the set; there must be one."""
     word = np.uint64(number) >> WORD

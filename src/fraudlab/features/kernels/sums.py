@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import inlined, part
 
 LOW32 = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
@@ -23,7 +23,7 @@ WORD = 2.0**64
 HALVES = 0.5 ** np.arange(64)
 
 
-@kernel
+@inlined
 def running_sums(values, flags, bit, high, low):
     """Write the exact running sums of the values chosen by `bit` (-1: all) as (high, low), one longer than values.
 
@@ -52,7 +52,7 @@ def running_sums(values, flags, bit, high, low):
         low[i + 1] = np.int64(f)
 
 
-@kernel
+@part
 def nearest(high, low):
     """Return the float64 nearest to a signed 128-bit fixed-point number with 64 binary places."""
     negative = (high >> np.uint64(63)) != 0
@@ -73,7 +73,7 @@ def nearest(high, low):
     return -size if negative else size
 
 
-@kernel
+@part
 def window_sum(high, low, lo, hi):
     """Return the float64 nearest to the exact sum of rows lo:hi (what `math.fsum` gives)."""
     b = np.uint64(low[hi])
@@ -87,7 +87,7 @@ def window_sum(high, low, lo, hi):
     return nearest(units, part)
 
 
-@kernel
+@part
 def multiply(a, b):
     """Return the 128-bit product of two unsigned 64-bit integers as (high, low)."""
     a1 = a >> HALF
@@ -99,7 +99,7 @@ def multiply(a, b):
     return a1 * b1 + (middle >> HALF) + (other >> HALF), a * b
 
 
-@kernel
+@inlined
 def to_integers(values, flags, bit, out):
     """Write the chosen values in units of 1e-8, rounded; what is too large to be squared becomes 2**62."""
     for i in range(values.size):
@@ -109,7 +109,7 @@ def to_integers(values, flags, bit, out):
             out[i] = np.int64(scaled) if abs(scaled) < LARGEST_INTEGER else np.int64(2) ** 62
 
 
-@kernel
+@inlined
 def running_squares(integers, flags, bit, sums, squares, large):
     """Write the running sums of integers and of their squares (each a pair of rows: high, low), and how many are large.
 
@@ -144,7 +144,7 @@ def running_squares(integers, flags, bit, sums, squares, large):
         large[i + 1] = many
 
 
-@kernel
+@part
 def window_spread(sums, squares, lo, hi, n):
     """Return the standard deviation (n - 1 in the denominator, n >= 2) of the integers in rows lo:hi.
 
@@ -176,7 +176,7 @@ def window_spread(sums, squares, lo, hi, n):
     return math.sqrt(max(around - np.float64(rest) * np.float64(rest) / n, 0.0) / (n - 1))
 
 
-@kernel
+@part
 def spread_by_visits(values, flags, bit, lo, hi):
     """Return the standard deviation of the chosen values in rows lo:hi by visiting each; for sizes beyond integers."""
     n = 0

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import kernel
+from fraudlab.features.kernels.jit import inlined, kernel, part
 from fraudlab.features.kernels.ranked import (
     empty_set,
     first_at_least,
@@ -38,7 +38,8 @@ LOG_UNITS = 2.0**32
 KNOWN_LOGS = 256  # numbers whose logarithm is looked up
 LOGS = np.array([0.0, *(math.log2(n) for n in range(1, KNOWN_LOGS))])
 LOG_WEIGHTS = np.rint(np.arange(KNOWN_LOGS) * LOGS * LOG_UNITS).astype(np.int64)
-# Indices that cannot be negative save a check per access.
+# Indices that cannot be negative save a check per access. A literal as argument makes a variant of the kernel of its
+# own, which is why some numbers are made int64 here, too.
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
@@ -78,7 +79,7 @@ def place_rows(words, codes, rows, free, to, packed, placed):
                 flat[first + k] = words[k, i]
 
 
-@kernel
+@part
 def move_on(time, first, end, limit):
     """Return the first row from `first` on with time > limit, or `end` when there is none before it.
 
@@ -99,7 +100,7 @@ def move_on(time, first, end, limit):
     return first
 
 
-@kernel
+@inlined
 def edge(time, ip, offset, start, out):
     """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row)."""
     for g in range(ip.size - 1):
@@ -110,7 +111,7 @@ def edge(time, ip, offset, start, out):
             out[i] = np.int64(first)
 
 
-@kernel
+@inlined
 def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
     """Do the work of `edge` for three offsets at once: the processor need not wait for one to find the next."""
     for g in range(ip.size - 1):
@@ -128,7 +129,7 @@ def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
             out3[i] = np.int64(first3)
 
 
-@kernel
+@inlined
 def running_counts(flags, bit, out):
     """Write the running counts of the rows chosen by `bit`, one longer than the rows."""
     found = 0
@@ -138,7 +139,7 @@ def running_counts(flags, bit, out):
         out[i + 1] = found
 
 
-@kernel
+@inlined
 def latest(flags, bit, k, ip, lo, hi, start, out):
     """Write where the k latest chosen rows of each window begin, or `lo` when there are no more than k."""
     if bit < 0:
@@ -159,7 +160,7 @@ def latest(flags, bit, k, ip, lo, hi, start, out):
             out[i] = left
 
 
-@kernel
+@inlined
 def count(counted, counts, lo, hi, start, out):
     """Write how many chosen rows each window holds; `counts` are running counts when `counted`, else every row is."""
     if counted:
@@ -170,7 +171,7 @@ def count(counted, counts, lo, hi, start, out):
             out[i] = hi[i] - lo[i]
 
 
-@kernel
+@inlined
 def total(what, values, high, low, counted, counts, lo, hi, start, out):
     """Write the exact sum of each window, its mean (NaN when empty), or the row's value over its mean (NaN at 0)."""
     for i in range(np.uint64(start), np.uint64(lo.size)):
@@ -184,7 +185,7 @@ def total(what, values, high, low, counted, counts, lo, hi, start, out):
         out[i] = found
 
 
-@kernel
+@inlined
 def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip, lo, hi, start, out):
     """Write the standard deviation (n - 1) of each window, in the `unit` of its integers, NaN below two values.
 
@@ -202,14 +203,19 @@ def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip
             out[i] = window_spread(sums, squares, first, hi[i], n) / unit
 
 
-@kernel
-def zscore(values, mean, out, start):
+@inlined
+def zscore(values, high, low, counted, counts, lo, hi, start, out):
     """Turn standard deviations in `out` into (value - mean) / deviation, NaN where that is 0 or missing."""
     for i in range(start, out.size):
-        out[i] = (values[i] - mean[i]) / out[i] if out[i] > 0 else math.nan
+        if out[i] > 0:
+            n = counts[hi[i]] - counts[lo[i]] if counted else hi[i] - lo[i]
+            mean = window_sum(high, low, np.uint64(lo[i]), np.uint64(hi[i])) / n
+            out[i] = (values[i] - mean) / out[i]
+        else:
+            out[i] = math.nan
 
 
-@kernel
+@inlined
 def extreme(sign, over, values, flags, bit, ip, lo, hi, queue, start, out):
     """Write the largest (sign 1) or smallest (-1) chosen value of each window, NaN when there is none.
 
@@ -236,14 +242,14 @@ def extreme(sign, over, values, flags, bit, ip, lo, hi, queue, start, out):
             out[i] = found
 
 
-@kernel
+@part
 def clear(array, size):
     """Write zeros to the first places."""
     for i in range(size):
         array[i] = 0
 
 
-@kernel
+@inlined
 def ranks(values, flags, bit, ip, order, rank, below, upto):
     """Rank the chosen values inside each group.
 
@@ -252,7 +258,7 @@ def ranks(values, flags, bit, ip, order, rank, below, upto):
     """
     for g in range(ip.size - 1):
         a = ip[g]
-        many = 0
+        many = np.int64(0)
         for i in range(a, ip[g + 1]):
             rank[i] = -1
             below[i] = -1
@@ -275,11 +281,11 @@ def ranks(values, flags, bit, ip, order, rank, below, upto):
             for i in range(a, ip[g + 1]):
                 value = values[i]
                 if rank[i] < 0 and value == value:
-                    below[i] = first_at_least(values, order, a, many, value, False)
-                    upto[i] = first_at_least(values, order, a, many, value, True)
+                    below[i] = first_at_least(values, order, a, many, value, np.bool_(False))
+                    upto[i] = first_at_least(values, order, a, many, value, np.bool_(True))
 
 
-@kernel
+@inlined
 def quantile(q, values, order, rank, ip, lo, hi, room, start, out):
     """Write the quantile q of each window, interpolated linearly between the two nearest values; NaN when empty."""
     for g in range(ip.size - 1):
@@ -287,7 +293,7 @@ def quantile(q, values, order, rank, ip, lo, hi, room, start, out):
         held = empty_set(room, ip[g + 1] - a)
         left = a
         entered = a
-        n = 0
+        n = np.int64(0)
         for i in range(max(a, start), ip[g + 1]):
             left, entered, n = move_ranks(rank, held, left, entered, n, lo[i], hi[i])
             if n == 0:
@@ -302,7 +308,7 @@ def quantile(q, values, order, rank, ip, lo, hi, room, start, out):
             out[i] = found
 
 
-@kernel
+@inlined
 def percentile(rank, below, upto, ip, lo, hi, room, start, out):
     """Write the share of each window's values that are smaller than the row's, those equal to it counting half."""
     for g in range(ip.size - 1):
@@ -310,7 +316,7 @@ def percentile(rank, below, upto, ip, lo, hi, room, start, out):
         held = empty_set(room, ip[g + 1] - a)
         left = a
         entered = a
-        n = 0
+        n = np.int64(0)
         for i in range(max(a, start), ip[g + 1]):
             left, entered, n = move_ranks(rank, held, left, entered, n, lo[i], hi[i])
             if n == 0 or below[i] < 0:
@@ -319,7 +325,7 @@ def percentile(rank, below, upto, ip, lo, hi, room, start, out):
                 out[i] = 0.5 * (held_before(held, below[i]) + held_before(held, upto[i])) / n
 
 
-@kernel
+@part
 def move_ranks(rank, held, left, entered, n, lo, hi):
     """Move the window, whose ranks are held in a set, to lo:hi; return its edges and how many ranks it holds."""
     if entered < lo and n == 0:
@@ -327,18 +333,18 @@ def move_ranks(rank, held, left, entered, n, lo, hi):
         entered = lo
     while entered < hi:
         if rank[entered] >= 0:
-            toggle(held, rank[entered], 1)
+            toggle(held, rank[entered], np.int64(1))
             n += 1
         entered += 1
     while left < lo:
         if rank[left] >= 0:
-            toggle(held, rank[left], -1)
+            toggle(held, rank[left], np.int64(-1))
             n -= 1
         left += 1
     return left, entered, n
 
 
-@kernel
+@inlined
 def last_quantile(q, values, flags, bit, lo, hi, work):
     """Return what `quantile` would write of one window, by selection: no need to rank rows for one answer."""
     n = 0
@@ -360,7 +366,7 @@ def last_quantile(q, values, flags, bit, lo, hi, work):
     return found
 
 
-@kernel
+@part
 def select(values, n, k):
     """Put the first n values in such an order that none before place k is larger, none after it smaller (Hoare)."""
     left = 0
@@ -384,7 +390,7 @@ def select(values, n, k):
             right = j
 
 
-@kernel
+@inlined
 def last_percentile(values, flags, bit, lo, hi, value):
     """Return what `percentile` would write of one window, for the value of its row, by counting."""
     n = 0
@@ -396,13 +402,13 @@ def last_percentile(values, flags, bit, lo, hi, value):
     return 0.5 * twice / n if n and value == value else math.nan
 
 
-@kernel
+@part
 def log_weight(n):
     """Return n log2(n) as an integer in units of 2**-32, so that sums of it are exact."""
     return LOG_WEIGHTS[np.uint64(n)] if n < KNOWN_LOGS else np.int64(np.rint(n * math.log2(n) * LOG_UNITS))
 
 
-@kernel
+@inlined
 def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
     """Write what the chosen codes of each window tell; code -1 is no value and does not count.
 
@@ -451,7 +457,7 @@ def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
                 left += 1
             if what == DISTINCT:
                 out[i] = different
-            elif what in (SAME, SHARE):
+            elif what <= SHARE:  # or SAME
                 own = codes[i]
                 found = np.float64(table[own]) if own >= 0 else math.nan
                 if what == SHARE:
@@ -471,7 +477,7 @@ def tally(what, codes, flags, bit, ip, lo, hi, table, often, start, out):
             clear(often, ip[g + 1] - ip[g] + 1)
 
 
-@kernel
+@inlined
 def gaps(time, ip, out):
     """Write the microseconds since the group's previous row; 0 for its first."""
     for g in range(ip.size - 1):
@@ -479,7 +485,7 @@ def gaps(time, ip, out):
             out[i] = time[i] - time[max(i - 1, ip[g])]
 
 
-@kernel
+@inlined
 def mean_gap(time, unit, lo, hi, start, out):
     """Write the mean time between one row of a window and the next, NaN below two rows."""
     for i in range(start, lo.size):
@@ -487,7 +493,7 @@ def mean_gap(time, unit, lo, hi, start, out):
         out[i] = (time[hi[i] - 1] - time[lo[i]]) / unit / (n - 1) if n > 1 else math.nan
 
 
-@kernel
+@inlined
 def since_last(time, ip, unit, start, out):
     """Write the time since the group's previous row, NaN for its first."""
     for g in range(ip.size - 1):
@@ -495,7 +501,7 @@ def since_last(time, ip, unit, start, out):
             out[i] = (time[i] - time[i - 1]) / unit if i > ip[g] else math.nan
 
 
-@kernel
+@inlined
 def since_first(time, ip, unit, start, out):
     """Write the time since the group's first row, 0 for itself."""
     for g in range(ip.size - 1):
@@ -503,7 +509,7 @@ def since_first(time, ip, unit, start, out):
             out[i] = (time[i] - time[ip[g]]) / unit
 
 
-@kernel
+@inlined
 def is_new(ip, start, out):
     """Write 1 for the first row of each group, else 0."""
     for g in range(ip.size - 1):
@@ -511,12 +517,12 @@ def is_new(ip, start, out):
             out[i] = 1.0 if i == ip[g] else 0.0
 
 
-@kernel
-def decayed(half_life, valued, values, flags, bit, carried, time, ip, after, out):
+@inlined
+def decayed(half_life, valued, values, flags, bit, carrying, carried, time, ip, after, out):
     """Write the sum of the chosen values (ones unless `valued`) of the rows before, each halved every `half_life`.
 
-    after : the sum just after each row, as of its own time. `carried` holds it for rows whose own past is no longer
-    here, NaN elsewhere.
+    after : the sum just after each row, as of its own time. When `carrying`, `carried` holds it for rows whose own past
+    is no longer here, NaN elsewhere.
     """
     for g in range(ip.size - 1):
         sum_ = 0.0
@@ -524,7 +530,7 @@ def decayed(half_life, valued, values, flags, bit, carried, time, ip, after, out
             if i > ip[g]:
                 sum_ *= 2.0 ** (-(time[i] - time[i - 1]) / half_life)
             out[i] = sum_
-            if carried.size and carried[i] == carried[i]:
+            if carrying and carried[i] == carried[i]:
                 sum_ = carried[i]
             elif bit < 0 or (flags[i] >> bit) & 1:
                 sum_ += values[i] if valued else 1.0
