@@ -65,11 +65,6 @@ class Source:
         for key in [key for key in self._memo if key[0] in ("codes", "number") and key[1] not in names]:
             del self._memo[key]
 
-    def held(self) -> int:
-        """Return how many bytes have been made of the columns."""
-        made = [part for value in self._memo.values() for part in (value if isinstance(value, tuple) else (value,))]
-        return sum(array.nbytes for array in made if isinstance(array, Array) and array.base is None)
-
     def number(self, name: str) -> Array:
         """Return a numeric column as float64, NaN where it is missing."""
         return self.once(("number", name), lambda: self._number(name))
@@ -350,7 +345,9 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             for entity in filter(None, work)
         }
         operations.prepare([todo.ops for todo in plans.values()])
-        rooms, whole = [Room() for _ in range(pool._max_workers)], Room()
+        rooms = [Room() for _ in range(pool._max_workers)]
+        words = 8 * len(frame) * max((len(todo.words) for todo in plans.values()), default=0)
+        whole = Room() if words <= max(out.nbytes // 4, LEAST_ROOM) else None
         wait(touched)  # before anything is written: a page touched late would lose a value
         # Columns are coded, and graphs grown, while the kernels of another entity run: those that need few codes first.
         needs = {entity: len({*entity, *coded(todo)}) for entity, todo in plans.items()}
@@ -522,13 +519,13 @@ def _start_entity(
     out: Array,
     pool: ThreadPoolExecutor,
     rooms: list[Room],
-    whole: Room,
+    whole: Room | None,
     running: list[Future],
 ) -> list[Future]:
     """Let the pool fill the columns of all specs of one entity kind; `running` is what it still does for another.
 
-    Where there is memory enough, all rows are laid out at once, in the room `whole`. Else each thread lays out some of
-    the entities at a time in a room of its own; how many depends on what all `rooms` may take.
+    All rows are laid out at once in the room `whole`, where there is one. Else each thread lays out some of the
+    entities at a time in a room of its own; how many depends on what all `rooms` may take.
     """
     code, groups = entity_codes(source, entity)
     sizes = np.empty(groups, np.int64)
@@ -540,9 +537,9 @@ def _start_entity(
     capacity = max(CHUNK, int(sizes.max(initial=0)))
     codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
     words = [source.word(key, todo.bits) for key in todo.words]
-    threads, size = pool._max_workers, 8 * len(words) * int(before[-1])
+    threads = pool._max_workers
 
-    if size <= max(out.nbytes // 3 - source.held(), LEAST_ROOM):
+    if whole is not None:
         _finish(running)
         grouped = group_all(source, words, code, before, pool, whole)
 
@@ -551,7 +548,8 @@ def _start_entity(
 
         return [pool.submit(work_on, part) for part in cut(before, 2 * threads)]
 
-    parts = cut(before, max(-(-size * threads // max(out.nbytes // ROOMS, LEAST_ROOM)), 2 * threads))
+    often = -(-8 * len(words) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
+    parts = cut(before, threads * max(often, 2))
     places = None
     if len(parts) > 1:  # dealt to the parts
         free, part_of = before[[first for first, _ in parts]], np.repeat(np.arange(len(parts)), np.diff(parts).ravel())
