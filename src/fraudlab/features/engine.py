@@ -349,9 +349,11 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
         words = 8 * len(frame) * max((len(todo.words) for todo in plans.values()), default=0)
         whole = Room() if words <= max(out.nbytes // 4, LEAST_ROOM) else None
         wait(touched)  # before anything is written: a page touched late would lose a value
-        # Columns are coded, and graphs grown, while the kernels of another entity run: those that need few codes first.
+        # Columns are coded, and graphs grown, while the kernels of another entity run: first one that needs few codes,
+        # then those that have the most to do.
         needs = {entity: len({*entity, *coded(todo)}) for entity, todo in plans.items()}
-        order: list[tuple[str, ...]] = sorted(plans, key=lambda entity: (needs[entity], -len(plans[entity].ops)))
+        order: list[tuple[str, ...]] = sorted(plans, key=lambda entity: -len(plans[entity].ops))
+        order.sort(key=lambda entity: needs[entity] > min(needs.values()))
         if () in work:
             order.insert(1, ())
         running: list[Future] = []
