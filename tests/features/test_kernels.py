@@ -8,7 +8,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from bisect import bisect_left
 from fractions import Fraction
 from itertools import accumulate
@@ -309,53 +308,15 @@ def test_a_cache_that_cannot_be_written_is_announced(monkeypatch, caplog):
 
 
 def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
-    compile_kernel = jit.numba.njit
+    def refuse(function):
+        raise RuntimeError("cannot cache function: no locator available")
 
-    def refuse_cache(**options):
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_kernel(**options)
-
-    monkeypatch.setattr(jit.numba, "njit", refuse_cache)
+    monkeypatch.setattr(jit, "Kept", refuse)
 
     def double(x):
         return 2 * x
 
     assert jit.kernel(double)(21) == 42
-
-
-def test_code_older_than_any_kernels_source_is_dropped(tmp_path):
-    newest = max(file.stat().st_mtime for file in Path(jit.__file__).parent.glob("*.py"))
-    ages = {
-        "sums.nearest-54.py311.nbi": newest - 1,
-        "sums.nearest-60.py311.nbi": newest + 1,
-        "sums.nearest-54.py311.1.nbc": newest - 1,  # what an index points to; without it nobody reads it
-        "windows.nearest_of-54.py311.nbi": newest - 1,
-        "windows.edge-54.py311.nbi": newest - 1,
-    }
-    for name, moment in ages.items():
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (moment, moment))
-    jit.drop_stale(str(tmp_path))
-    assert {file.name for file in tmp_path.iterdir()} == {"sums.nearest-60.py311.nbi", "sums.nearest-54.py311.1.nbc"}
-    jit.drop_stale(str(tmp_path / "not there"))
-
-
-def test_two_processes_may_drop_the_same_stale_code(tmp_path, monkeypatch):
-    index = tmp_path / "sums.nearest-54.py311.nbi"
-    index.touch()
-    os.utime(index, (0, 0))
-    glob = Path.glob
-
-    def found_by_both(folder: Path, pattern: str):
-        found = list(glob(folder, pattern))
-        if folder == tmp_path:
-            index.unlink()  # the other process is quicker
-        return found
-
-    monkeypatch.setattr(Path, "glob", found_by_both)
-    jit.drop_stale(str(tmp_path))  # raised FileNotFoundError once
-    assert not index.exists()
 
 
 # --- operations, compiled one by one ----------------------------------------------------------------------------------
@@ -411,12 +372,15 @@ def test_a_unit_is_compiled_once_and_then_loaded(anew, helpers, caplog):
     assert not helpers  # one unit is not worth it
 
 
-def test_a_units_code_is_dropped_when_any_kernels_source_is_newer(anew, tmp_path):
+def test_code_made_of_other_sources_is_not_taken(anew, monkeypatch):
     units.take([units.Unit(doubled)])
-    for index in tmp_path.rglob("*.nbi"):
-        os.utime(index, (0, 0))
-    jit.drop_stale.cache_clear()
+    sources = jit.SOURCES
+    monkeypatch.setattr(jit, "SOURCES", "others")
     assert not units.Unit(doubled).load()
+    units.take([units.Unit(doubled)])
+    assert units.Unit(doubled).load()
+    monkeypatch.setattr(jit, "SOURCES", sources)
+    assert units.Unit(doubled).load()  # each finds its own
 
 
 def test_a_helper_that_fails_does_no_harm(anew, helpers):
@@ -439,10 +403,10 @@ def test_no_helper_is_started_where_nothing_can_be_kept_or_one_core_is_allowed(a
         patch.setattr(jit, "cores", lambda: 1)
         units.take([units.Unit(doubled), units.Unit(plus_one)])
 
-    def refuse(self):
+    def refuse(function):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(units.Unit, "enable_caching", refuse)
+    monkeypatch.setattr(jit, "Kept", refuse)
     monkeypatch.setattr(jit, "_told", False)
     both = [units.Unit(doubled), units.Unit(plus_one)]
     units.take(both)
@@ -530,8 +494,6 @@ def test_a_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path):
     for factor in (2, 3):
         source_ = folder / "inner.py"
         source_.write_text(f"from jit import kernel\n\n\n@kernel\ndef inner(x):\n    return {factor} * x\n")
-        later = time.time() + factor  # a file system may not tell apart two moments of one second
-        os.utime(source_, (later, later)) if factor > 2 else None
         run = subprocess.run(
             [sys.executable, "-c", "from outer import outer; print(outer(7))"],
             cwd=folder,

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba
 from llvmlite import ir
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 _log = logging.getLogger(__name__)
 _told = False
+
+
+SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+
+
+class Kept(FunctionCache):
+    """Machine code on disk, for these very sources of all kernels.
+
+    Numba looks at the file of the function alone, yet a kernel's code holds that of the kernels it calls, and agrees
+    with others about the frame. A process that has loaded older sources neither takes nor leaves what others must not.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple:
+        return (*super()._index_key(sig, codegen), SOURCES)
 
 
 def kernel(function: Callable) -> Callable:
@@ -25,11 +41,9 @@ def kernel(function: Callable) -> Callable:
     The code is cached beside the source, or in NUMBA_CACHE_DIR, or in the user's cache folder, whichever can be
     written first; where none can, it is compiled once per process.
     """
-    try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, error_model="numpy")(function)
-    drop_stale(compiled.stats.cache_path)
+    compiled = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    with contextlib.suppress(RuntimeError):  # no folder can be written
+        compiled._cache = Kept(function)
     return compiled
 
 
@@ -41,19 +55,6 @@ def part(function: Callable) -> Callable:
 def inlined(function: Callable) -> Callable:
     """Make a function one that is written out where a kernel calls it, which compiles quicker where that is once."""
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)
-
-
-@cache
-def drop_stale(folder: str) -> None:
-    """Remove cached code that is older than any kernel's source.
-
-    Numba looks at the file of the function alone, yet a kernel's code holds that of the kernels it calls.
-    """
-    newest = max(source.stat().st_mtime for source in Path(__file__).parent.glob("*.py"))
-    for index in Path(folder).glob("*.nbi"):
-        with contextlib.suppress(FileNotFoundError):  # another process may be quicker
-            if index.stat().st_mtime < newest:
-                index.unlink()
 
 
 @intrinsic

@@ -33,9 +33,8 @@ class Unit(CFunc):
         self.kept = False
         self._may_compile = False
         with contextlib.suppress(RuntimeError):  # no folder can be written
-            self.enable_caching()
+            self._cache = jit.Kept(function)
             self.kept = True
-            jit.drop_stale(self._cache.cache_path)
 
     def load(self) -> bool:
         """Take the machine code from disk, if it is not here yet; return whether it is now."""
