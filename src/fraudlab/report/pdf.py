@@ -49,7 +49,7 @@ def to_pdf(html_path: Path, pdf_path: Path, signer: Signer | None = None) -> lis
         raise FraudlabError("PDF needs the Pango library of the system; install it (Debian: libpango-1.0-0)") from None
     source = html_path.read_bytes()
     paper = CSS(string=files(__package__).joinpath("paper.css").read_text(encoding="utf-8"))
-    with _missing_characters() as missing:
+    with _missing_characters() as missing, _no_clock():
         # A report holds everything it shows: no other address is opened.
         page = HTML(string=source.decode("utf-8"), url_fetcher=URLFetcher(allowed_protocols={"data"}))
         # With hints, so that the numbers of the contents go on from part to part.
@@ -68,6 +68,21 @@ def to_pdf(html_path: Path, pdf_path: Path, signer: Signer | None = None) -> lis
         Path(temporary).unlink(missing_ok=True)
         raise
     return _missing_sentences(missing)
+
+
+@contextlib.contextmanager
+def _no_clock() -> Iterator[None]:
+    """Keep the present moment out of the fonts that are cut to the characters used: the same report, the same bytes."""
+    name = "SOURCE_DATE_EPOCH"
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager
