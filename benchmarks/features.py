@@ -32,6 +32,7 @@ from typing import Any
 import frames
 import numpy as np
 import pandas as pd
+import psutil
 from card_polars import polars_card
 from card_recipes import Given, duckdb_card
 from figures import goals, setting, show, table, write
@@ -53,6 +54,7 @@ EXACT = {"count", "distinct", "repeats", "frauds", "labelled", "is_new", "hour",
 ROUGH = {"std", "zscore", "entropy", "hour_shift", "distance", "speed"}
 SLIDING = {"total"}
 RELATIVE, ROUGHLY = 1e-12, 1e-9
+WARM = 1 << 30  # bytes
 PANDAS_PART = 20
 PANDAS_LIMIT = 300  # seconds that the book's own code may take before it is only run on a part
 
@@ -99,22 +101,29 @@ class Bench:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], times: int) -> dict[str, dict[str, Any]]:
-    """Time every function `times` times, in turn (A B C A B C ...), each time after a run that is not counted.
+def warm_memory() -> None:
+    """Write some memory and free it.
 
-    Memory that lay free for a second or more is taken back by some hosts of virtual machines, and is then up to twenty
-    times dearer to write. So what matters is not which function runs long, or keeps what it has freed: all find the
-    memory of their own last run.
+    A host of virtual machines may take back what lay free for some seconds; to write that for the first time takes up to
+    twenty times as long. With this a run does not pay for how long the one before it took, or for memory that it gives
+    back where others keep theirs.
     """
+    np.empty(min(WARM, psutil.virtual_memory().available // 4), np.uint8).fill(1)
+
+
+def interleaved(runs: dict[str, Callable[[], Any]], times: int) -> dict[str, dict[str, Any]]:
+    """Time every function `times` times, in turn (A B C A B C ...), after one run that is not counted."""
     took: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(times):
+    for turn in range(times + 1):
         for name, run in runs.items():
-            run()
             gc.collect()
+            warm_memory()
             began = time.perf_counter()
             result = run()
-            took[name].append(time.perf_counter() - began)
+            seconds = time.perf_counter() - began
             del result
+            if turn:
+                took[name].append(seconds)
     return {
         name: {"median_s": median(found), "min_s": min(found), "max_s": max(found), "runs": len(found)}
         for name, found in took.items()
