@@ -104,9 +104,9 @@ class Bench:
 def warm_memory() -> None:
     """Write some memory and free it.
 
-    A host of virtual machines may take back what lay free for some seconds; to write that for the first time takes up to
-    twenty times as long. With this a run does not pay for how long the one before it took, or for memory that it gives
-    back where others keep theirs.
+    A host of virtual machines may take back what lay free for some seconds; to write that for the first time takes up
+    to twenty times as long. With this a run does not pay for how long the one before it took, or for memory that it
+    gives back where others keep theirs.
     """
     np.empty(min(WARM, psutil.virtual_memory().available // 4), np.uint8).fill(1)
 
