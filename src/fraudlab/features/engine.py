@@ -27,7 +27,7 @@ from fraudlab.schema import InputError, require_columns
 CHUNK = 1024  # rows of scratch: what fits the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
-STEP = 8_192  # rows whose words are made at once on their way to their groups
+STEP = 16_384  # rows whose words are made at once on their way to their groups
 PAGE = 4096  # bytes
 LEAST_ROOM = 2 << 20  # bytes of words that are no matter, however small the result
 ROOMS = 16  # how many times the bytes of words fit into the result
