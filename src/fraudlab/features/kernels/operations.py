@@ -50,11 +50,11 @@ _lock = threading.Lock()
 def operation(code: int) -> Callable[[Callable], Callable]:
     """Return a decorator that registers what an operation does."""
 
-    def take(function: Callable) -> Callable:
+    def register(function: Callable) -> Callable:
         FUNCTIONS[code] = function
         return function
 
-    return take
+    return register
 
 
 @cache
