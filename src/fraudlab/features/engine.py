@@ -1,8 +1,8 @@
 """From a frame of transactions to its features: order the rows, group them by entity, hand them to the kernels.
 
-`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row. Some
-entities at a time, these words are put side by side, group after group, and the kernels run over them; each thread does
-both for its share, in memory of its own.
+`Source` turns the frame's columns into plain arrays. Per entity, `plan` says what the kernels need of each row. These
+words are put side by side, group after group, and the kernels run over them: for all rows at once, or where that would
+take much memory for some entities at a time. Either way the threads share both.
 """
 
 from __future__ import annotations

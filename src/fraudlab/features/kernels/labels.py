@@ -111,7 +111,7 @@ def window_labels(
 
 
 @inlined
-def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, held, guilty, start, bad, some):
+def latest_labels(last, time, known, enter, by_enter, flags, fraud_bit, ip, lo, held, start, bad, some):
     """Write the same as `window_labels` of the `last` latest rows of each window whose label is known at t.
 
     held[oldest:newest] : these rows, in their order. A row that had to leave, because the window has passed it or

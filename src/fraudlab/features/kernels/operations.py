@@ -182,7 +182,7 @@ def latest_labels(f):
     e, to = f[VALUE], f[TARGET]
     labels.latest_labels(
         f[B], word(f, 0), word(f, f[A]), slot(f, e), slot(f, e + 1), word(f, f[FLAGS]), f[FLAG], ends(f),
-        slot(f, f[LO]), seen(f, 0), seen(f, 1), f[START], slot(f, to), slot(f, to + 1),
+        slot(f, f[LO]), seen(f, 0), f[START], slot(f, to), slot(f, to + 1),
     )  # fmt: skip
 
 
