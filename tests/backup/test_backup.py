@@ -648,7 +648,7 @@ def test_a_monitor_at_work_is_copied_as_it_was_at_one_moment(workspace: Workspac
     try:
         seen = set()
         for attempt in range(25):
-            while not written:
+            while len(written) <= attempt and writer.is_alive():  # on a busy machine, too, it gets its turn
                 time.sleep(0.001)
             staged = tmp_path / f"staged-{attempt}"
             copied = (
@@ -666,7 +666,7 @@ def test_a_monitor_at_work_is_copied_as_it_was_at_one_moment(workspace: Workspac
         stop.set()
         writer.join()
     assert len(seen) > 6, "it was at work meanwhile"
-    assert written[-1] > 100
+    assert len(written) >= 25
 
 
 def test_what_live_scoring_remembers_comes_back(workspace: Workspace, tmp_path: Path) -> None:
