@@ -9,8 +9,9 @@ import statistics
 import subprocess
 import sys
 from bisect import bisect_left
+from collections import Counter
 from fractions import Fraction
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,19 @@ from hypothesis import strategies as st
 from numba.core.sigutils import normalize_signature
 
 from fraudlab.features import FeatureSet, count, median
-from fraudlab.features.kernels import helper, jit, operations, program, ranked, source, sums, units, windows
+from fraudlab.features.kernels import (
+    edges,
+    helper,
+    jit,
+    operations,
+    places,
+    program,
+    ranked,
+    source,
+    sums,
+    units,
+    windows,
+)
 
 # Parts of kernels, with a way in from Python.
 nearest, multiply, window_sum, window_spread, spread_by_visits = (
@@ -29,6 +42,7 @@ nearest, multiply, window_sum, window_spread, spread_by_visits = (
     for part in (sums.nearest, sums.multiply, sums.window_sum, sums.window_spread, sums.spread_by_visits)
 )
 select = jit.kernel(windows.select.py_func)
+move_on, direction = jit.kernel(edges.move_on.py_func), jit.kernel(places.direction.py_func)
 empty_set, toggle, held_before, held_at, held_after, sort_rows = (
     jit.kernel(part.py_func)
     for part in (
@@ -262,17 +276,56 @@ def test_the_spread_of_very_many_gaps_is_that_of_the_gaps():
     assert out[-1] == pytest.approx(np.std(gaps[1:] / 1e6, ddof=1), rel=1e-12)
 
 
-@given(st.lists(st.sampled_from([0, 0, 1, 2, 5, 9]), min_size=1, max_size=40), st.integers(1, 12), st.data())
-def test_edges_lie_before_the_first_row_within_reach(steps, offset, data):
-    time_ = np.array(list(accumulate(steps)))
-    cut = data.draw(st.integers(0, len(steps)))
-    ip = np.array([0, cut, cut, len(steps)])
-    found = np.full(len(steps), -1)
-    windows.edge(time_, ip, offset, 0, found)
+@given(st.lists(st.sampled_from([0, 0, 1, 2, 5, 9]), min_size=1, max_size=60), st.data())
+def test_edges_lie_before_the_first_row_within_reach(steps, data):
+    rows = len(steps)
+    behind = data.draw(st.sampled_from([-(10**9), 0, 10**9]))  # what the memory after the times holds is no matter
+    time_ = np.concatenate((list(accumulate(steps)), np.full(8, behind)))
+    cut, start = data.draw(st.integers(0, rows)), data.draw(st.integers(0, rows))
+    offsets = data.draw(st.lists(st.integers(1, 100), min_size=3, max_size=3))
+    ip = np.array([0, cut, cut, rows])
     expected = [
-        next(j for j in range(0 if i < cut else cut, i + 1) if time_[j] > time_[i] - offset) for i in range(len(steps))
+        [next(j for j in range(0 if i < cut else cut, i + 1) if time_[j] > time_[i] - offset) for i in range(rows)]
+        for offset in offsets
     ]
-    assert found.tolist() == expected
+    found = np.full((3, rows), -1)
+    edges.edges(time_, ip, *offsets, start, *found)
+    alone = np.full(rows, -1)
+    edges.edge(time_, ip, offsets[0], start, alone)
+    for which, row in zip([*expected, expected[0]], [*found, alone], strict=True):
+        assert row.tolist() == [-1] * start + which[start:]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 30), st.integers(-1, 10), st.integers(0, 9))
+def test_moving_on_stops_at_the_end_whatever_is_behind_it(times, end, limit, behind):
+    end = min(end, len(times))
+    time_ = np.concatenate((sorted(times[:end]), times[end:], np.full(8, behind))).astype(np.int64)
+    for first in range(end + 1):
+        found = move_on(time_, np.uint64(first), np.uint64(end), limit)
+        assert found == next((j for j in range(first, end) if time_[j] > limit), end)
+
+
+@given(st.floats(-1e4, 1e4), st.sampled_from([1.0, 24.0, 360.0, 86_400e6]))
+def test_directions_are_cosines_and_sines(turns, turn):
+    x, y = direction(turns * turn, turn)
+    way = math.remainder(turns * turn, turn) / turn * 2 * math.pi
+    assert (x, y) == pytest.approx((math.cos(way), math.sin(way)), rel=0, abs=1e-15)
+
+
+@given(st.lists(st.sampled_from([0.0, -0.0, 1.5, -3.0, 5e-324, 2.0**61, -(2.0**62), math.inf, -math.inf, math.nan])))
+def test_facts_of_numbers(values):
+    missing, infinite, size = source.number_facts(np.array(values, float), 2.0**62)
+    assert (missing, infinite) == (np.isnan(values).sum(), np.isinf(values).sum())
+    assert (size >= 2.0**62) == (np.abs([value for value in values if math.isfinite(value)]).sum() >= 2.0**62)
+
+
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 8))
+def test_order_and_ties_of_times(times, most):
+    falls, same = source.time_order(np.array(times, np.int64))
+    pairs = list(pairwise(times))
+    assert (falls, same) == (sum(a > b for a, b in pairs), sum(a == b for a, b in pairs))
+    longest = max(Counter(times).values(), default=0)
+    assert source.longer_ties(np.array(sorted(times), np.int64), most) == (longest > most)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=40), st.randoms())

@@ -27,7 +27,7 @@ from fraudlab.schema import InputError, require_columns
 CHUNK = 1024  # rows of scratch: what fits the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
-STEP = 16_384  # rows whose words are made at once on their way to their groups
+STEP = 16384
 PAGE = 4096  # bytes
 LEAST_ROOM = 2 << 20  # bytes of words that are no matter, however small the result
 ROOMS = 16  # how many times the bytes of words fit into the result
@@ -162,7 +162,8 @@ class Source:
     def _total_order(self) -> Array | None:
         """Return the positions of the rows in the order (event_time, transaction_id); None when they already are."""
         ids, time = self.frame["transaction_id"], self.time
-        rising, longest = scan.time_order(time)
+        falls, same = scan.time_order(time)
+        rising = falls == 0
         sure = rising and time[0] != MISSING  # missing times are the smallest: rising ones begin with them
         if not sure and (missing := int((time == MISSING).sum())):
             raise self._refusal("event_time", f"must not be empty; found {missing:,} empty rows; correct or drop them")
@@ -171,9 +172,9 @@ class Source:
             raise self._refusal(
                 "transaction_id", f"must not be empty; found {missing:,} empty rows; give each row an id"
             )
-        if rising and longest == 1:
+        if rising and not same:
             return None
-        if rising and longest <= LONG_TIE:
+        if rising and not scan.longer_ties(time, LONG_TIE):
             if pd.api.types.is_integer_dtype(ids.dtype):
                 rank = ids.to_numpy()
                 if scan.ties_rise(time, rank):
@@ -221,7 +222,7 @@ class Source:
             numbers = np.ascontiguousarray(values.to_numpy())  # most often no copy
         else:
             numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        missing, infinite, size = scan.number_facts(numbers)
+        missing, infinite, size = scan.number_facts(numbers, LARGEST_SUM)
         self._memo["missing", ("number", name)] = missing > 0
         if infinite:
             raise self._refusal(name, f"must be finite; found {infinite:,} infinite rows; correct or drop them")
@@ -336,8 +337,9 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
     work = by_entity(specs)
     out = np.empty((len(frame), sum(len(spec.columns) for spec in specs)), dtype)
     with ThreadPoolExecutor(jit.threads() if len(frame) >= MANY_ROWS else 1) as pool:
-        # The system hands out memory when it is first written: better now than in the kernels' random order.
-        pages = np.array_split(out.reshape(-1)[:: PAGE // out.itemsize], pool._max_workers)
+        # The system hands out memory when it is first written: better now than in the kernels' random order, by the
+        # threads that have nothing to do while this one looks at the columns.
+        pages = np.array_split(out.reshape(-1)[:: PAGE // out.itemsize], max(pool._max_workers - 1, 1))
         touched = [pool.submit(part.fill, 0) for part in pages]
         source = Source(frame, where)
         plans = {
@@ -345,10 +347,9 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             for entity in filter(None, work)
         }
         operations.prepare([todo.ops for todo in plans.values()])
-        rooms = [Room() for _ in range(pool._max_workers)]
         words = 8 * len(frame) * max((len(todo.words) for todo in plans.values()), default=0)
         whole = Room() if words <= max(out.nbytes // 4, LEAST_ROOM) else None
-        wait(touched)  # before anything is written: a page touched late would lose a value
+        workers = Workers(pool, touched, [Room() for _ in range(pool._max_workers)], whole)
         # Columns are coded, and graphs grown, while the kernels of another entity run: first one that needs few codes,
         # then those that have the most to do.
         needs = {entity: len({*entity, *coded(todo)}) for entity, todo in plans.items()}
@@ -361,8 +362,9 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             started = []
             if entity:
                 columns = np.concatenate([columns for _, columns in work[entity]])
-                started = _start_entity(source, entity, plans[entity], columns, out, pool, rooms, whole, running)
+                started = _start_entity(source, entity, plans[entity], columns, out, workers, running)
             else:
+                wait(touched)
                 _compute_rows(source, work[entity], out, pool)
             del work[entity]
             source.keep({name for members in work.values() for spec, _ in members for name in spec.requires})
@@ -450,6 +452,15 @@ class Room:
         return self.table
 
 
+class Workers(NamedTuple):
+    """The threads, what they did first, each one's room and, where it may be taken, a room for all rows at once."""
+
+    pool: ThreadPoolExecutor
+    touched: list[Future]
+    rooms: list[Room]
+    whole: Room | None
+
+
 def entity_codes(source: Source, entity: tuple[str, ...]) -> tuple[Array, int]:
     """Return the entity of each row in the total order as a code (-1: none), and how many entities there are."""
     code, groups = source.entity(entity)
@@ -473,17 +484,26 @@ def group(source: Source, words: Sequence[Word], code: Array, groups: int, place
     return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
 
 
-def group_all(
-    source: Source, words: Sequence[Word], code: Array, ends: Array, pool: ThreadPoolExecutor, room: Room
-) -> Groups:
-    """Return what `group` does of all rows, each thread of the pool with its share of them.
+def sizes_in(spans: Sequence[tuple[int, int]], code: Array, groups: int) -> Array:
+    """Return how many rows of each span each entity has."""
+    sizes = np.empty((len(spans), groups), np.int64)
+    for span, its in zip(spans, sizes, strict=True):
+        windows.group_sizes(code[slice(*span)], its)
+    return sizes
 
-    ends : where in the result each entity's rows begin, and the end.
-    """
-    spans = list(pairwise(np.linspace(0, code.size, pool._max_workers + 1).astype(int).tolist()))
-    free = np.empty((len(spans), ends.size - 1), np.int64)
-    list(pool.map(lambda span, free: windows.group_sizes(code[slice(*span)], free), spans, free))
-    free[:] = ends[:-1] + np.cumsum(free, axis=0) - free
+
+def group_all(
+    source: Source,
+    words: Sequence[Word],
+    code: Array,
+    spans: Sequence[tuple[int, int]],
+    sizes: Array,
+    pool: ThreadPoolExecutor,
+    room: Room,
+) -> Groups:
+    """Return what `group` does of all rows, the pool's threads with a span of them each, of these `sizes_in`."""
+    ends = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
+    free = ends[:-1] + np.cumsum(sizes, axis=0) - sizes
     rows, packed = room.take(int(ends[-1]), len(words))
     list(pool.map(lambda span, free: place(source, words, code, None, span, free, packed, rows), spans, free))
     return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
@@ -519,36 +539,38 @@ def _start_entity(
     todo: Plan,
     columns: Array,
     out: Array,
-    pool: ThreadPoolExecutor,
-    rooms: list[Room],
-    whole: Room | None,
+    workers: Workers,
     running: list[Future],
 ) -> list[Future]:
     """Let the pool fill the columns of all specs of one entity kind; `running` is what it still does for another.
 
-    All rows are laid out at once in the room `whole`, where there is one. Else each thread lays out some of the
-    entities at a time in a room of its own; how many depends on what all `rooms` may take.
+    All rows are laid out at once where there is a room for the `whole`. Else each thread lays out some of the entities
+    at a time in a room of its own; how many depends on what all `rooms` may take.
     """
+    pool, touched, rooms, whole = workers
+    threads = pool._max_workers
     code, groups = entity_codes(source, entity)
-    sizes = np.empty(groups, np.int64)
-    windows.group_sizes(code, sizes)
-    before = np.concatenate(([0], np.cumsum(sizes)))
+    spans = list(pairwise(np.linspace(0, code.size, 4 * threads + 1).astype(int).tolist()))
+    sizes = sizes_in(spans, code, groups)
+    before = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
+    capacity = max(CHUNK, int(np.diff(before).max(initial=0)))
+    codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
+    words = [source.word(key, todo.bits) for key in todo.words]
+    grouped = None
+    if whole is not None:
+        _finish(running)
+        grouped = group_all(source, words, code, spans, sizes, pool, whole)
+    wait(touched)  # before anything is written: a page touched late would lose a value
     if before[-1] < len(source):
         without = np.flatnonzero(code < 0)
         out[np.ix_(without if source.order is None else source.order[without], columns)] = np.nan
-    capacity = max(CHUNK, int(sizes.max(initial=0)))
-    codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
-    words = [source.word(key, todo.bits) for key in todo.words]
-    threads = pool._max_workers
 
-    if whole is not None:
-        _finish(running)
-        grouped = group_all(source, words, code, before, pool, whole)
+    if grouped is not None:
 
         def work_on(part: tuple[int, int]) -> None:
             run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
 
-        return [pool.submit(work_on, part) for part in cut(before, 2 * threads)]
+        return [pool.submit(work_on, part) for part in cut(before, 8 * threads)]
 
     often = -(-8 * len(words) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
     parts = cut(before, threads * max(often, 2))

@@ -117,13 +117,13 @@ class _Planner:
         self.ops.append([op, target, *(given.get(name, default.get(name, 0)) for name in names)])
         self.params.append((*params, *(0.0,) * (3 - len(params))))
 
-    def slot(self, many: int, op: int, **given: int) -> int:
+    def slot(self, many: int, op: int, params: Sequence[float] = (), **given: int) -> int:
         """Return the first of `many` slots that the operation fills, the same for the same operation."""
-        key = (op, *sorted(given.items()))
+        key = (op, *params, *sorted(given.items()))
         if key not in self.found:
             self.found[key] = self.plan.slots
             self.plan.slots += many
-            self.add(op, self.found[key], **given)
+            self.add(op, self.found[key], params, **given)
         return self.found[key]
 
     def edge(self, offset: int) -> int:
@@ -207,7 +207,7 @@ def _plan_window(make: _Planner, spec: WindowSpec, span: Span) -> None:
             make.emit(program.MEAN_GAP, (DAY,), **window)
         else:
             squares = make.squares(make.slot(1, program.GAPS), -1)
-            make.emit(program.SPREAD, (DAY,), **window, a=1, b=squares)
+            make.emit(program.COPY, b=make.slot(1, program.SPREAD, (DAY,), **window, a=1, b=squares))
     elif name in _CLOCK:
         local = make.word("local", spec.zone)
         sums = make.slot(2, program.HOURS, value=local)
@@ -216,7 +216,7 @@ def _plan_window(make: _Planner, spec: WindowSpec, span: Span) -> None:
         latitude, longitude = (make.word("number", column) for column in PLACE)
         sums = make.slot(4, program.PLACES, value=latitude, bit=longitude)
         window = make.window(span, spec.last, make.bit(("place",)) if spec.last else -1)
-        make.emit(program.USUAL_DISTANCE, **window, value=latitude, bit=longitude, b=sums)
+        make.emit(program.USUAL_DISTANCE, **window, b=sums)
     elif spec.requires[-1:] == ("label_time",):
         _plan_labels(make, spec, span)
     else:
@@ -237,12 +237,11 @@ def _plan_numbers(make: _Planner, spec: WindowSpec, span: Span) -> None:
         make.emit(program.TOTAL, **shared, a=what, b=make.sums(word, bit))
     elif name in ("std", "zscore"):
         squares = make.squares(make.slot(1, program.INTEGERS, value=word, bit=bit), bit)
-        unit = (windows.UNITS,)
+        deviation = make.slot(1, program.SPREAD, (windows.UNITS,), **shared, b=squares)
         if name == "std":
-            make.emit(program.SPREAD, unit, **shared, b=squares)
-        else:  # the deviation first, which is then divided by
-            make.add(program.SPREAD, make.column, unit, **shared, b=squares)
-            make.emit(program.ZSCORE, **shared, b=make.sums(word, bit))
+            make.emit(program.COPY, b=deviation)
+        else:
+            make.emit(program.ZSCORE, **shared, a=deviation, b=make.sums(word, bit))
     elif name in ("minimum", "maximum", "max_ratio"):
         make.emit(program.EXTREME, **shared, a=-1 if name == "minimum" else 1, b=int(name == "max_ratio"))
     else:
@@ -302,7 +301,7 @@ def _plan_past(make: _Planner, spec: PastSpec) -> None:
         latitude, longitude = (make.word("number", column) for column in PLACE)
         journey = make.slot(2, program.JOURNEY, value=latitude, bit=longitude)
         if name == "distance":
-            make.emit(program.DISTANCE, b=journey)
+            make.emit(program.COPY, b=journey)
         else:
             make.emit(program.SPEED, (spec.slack_km, spec.microseconds("floor") / HOUR), b=journey)
     elif name.startswith("decayed"):

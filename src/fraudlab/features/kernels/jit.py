@@ -78,6 +78,25 @@ def prefetch(typing_context, array, row, column):
 
 
 @intrinsic
+def leading(typing_context, array, first, limit):
+    """Return how many of the eight whole numbers from `first` on come before the first that is more than a limit."""
+
+    def generate(context, builder, signature, arguments):
+        array, first, limit = arguments
+        eight, wide = ir.VectorType(ir.IntType(64), 8), ir.IntType(64)
+        place = builder.gep(context.make_array(signature.args[0])(context, builder, array).data, [first])
+        numbers = builder.load(builder.bitcast(place, eight.as_pointer()))
+        numbers.align = 8
+        none = ir.Constant(eight, ir.Undefined)
+        limits = builder.insert_element(none, limit, ir.IntType(32)(0))
+        limits = builder.shuffle_vector(limits, none, ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8))
+        more = builder.bitcast(builder.icmp_signed(">", numbers, limits), ir.IntType(8))
+        return builder.cttz(builder.or_(builder.zext(more, wide), wide(1 << 8)), ir.IntType(1)(1))
+
+    return numba.types.uint64(array, numba.types.uint64, numba.types.int64), generate
+
+
+@intrinsic
 def address_of(typing_context, array):
     """Return where an array's numbers lie."""
 

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
+from fraudlab.features.kernels.edges import move_on
 from fraudlab.features.kernels.jit import inlined
 from fraudlab.features.kernels.ranked import empty_set, held_at, held_before, sort_rows, toggle
-from fraudlab.features.kernels.windows import move_on
 
 NEVER = np.iinfo(np.int64).max
 

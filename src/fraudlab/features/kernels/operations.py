@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fraudlab.features.kernels import labels, places, program, sums, windows
+from fraudlab.features.kernels import edges, labels, places, program, sums, windows
 from fraudlab.features.kernels.frame import (
     BIT,
     COUNTS,
@@ -97,14 +97,12 @@ def cursor(f):
 
 @operation(program.EDGE)
 def edge_of_span(f):
-    windows.edge(word(f, 0), ends(f), f[VALUE], f[START], slot(f, f[TARGET]))
+    edges.edge(word(f, 0), ends(f), f[VALUE], f[START], slot(f, f[TARGET]))
 
 
 @operation(program.EDGES)
-def edges(f):
-    windows.edges(
-        word(f, 0), ends(f), f[VALUE], f[A], f[B], f[START], slot(f, f[TARGET]), slot(f, f[LO]), slot(f, f[HI])
-    )
+def edges_of_spans(f):
+    edges.edges(word(f, 0), ends(f), f[VALUE], f[A], f[B], f[START], slot(f, f[TARGET]), slot(f, f[LO]), slot(f, f[HI]))
 
 
 @operation(program.LATEST)
@@ -148,6 +146,15 @@ def ranks(f):
     windows.ranks(
         value(f, f[VALUE]), word(f, f[FLAGS]), f[FLAG], ends(f), slot(f, to), slot(f, to + 1), slot(f, to + 2),
         slot(f, to + 3),
+    )  # fmt: skip
+
+
+@operation(program.SPREAD)
+def spread(f):
+    windows.spread(
+        params(f)[0], value(f, f[VALUE]), word(f, f[FLAGS]), f[FLAG], slots(f, f[B], 2), slots(f, f[B] + 2, 2),
+        slot(f, f[B] + 4), f[COUNTS] >= 0, slot(f, f[COUNTS]), f[A], edge(f, f[LO]), edge(f, f[HI]), f[START],
+        real(f, f[TARGET]),
     )  # fmt: skip
 
 
@@ -206,6 +213,13 @@ def running_hours(f):
 # --- what writes a column ---------------------------------------------------------------------------------------------
 
 
+@operation(program.COPY)
+def copy(f):
+    found, out = real(f, f[B]), column(f, f[TARGET])
+    for i in range(f[START], out.size):
+        out[i] = found[i]
+
+
 @operation(program.COUNT)
 def count(f):
     windows.count(f[COUNTS] >= 0, slot(f, f[COUNTS]), edge(f, f[LO]), edge(f, f[HI]), f[START], column(f, f[TARGET]))
@@ -219,20 +233,11 @@ def total(f):
     )  # fmt: skip
 
 
-@operation(program.SPREAD)
-def spread(f):
-    windows.spread(
-        params(f)[0], value(f, f[VALUE]), word(f, f[FLAGS]), f[FLAG], slots(f, f[B], 2), slots(f, f[B] + 2, 2),
-        slot(f, f[B] + 4), f[COUNTS] >= 0, slot(f, f[COUNTS]), f[A], edge(f, f[LO]), edge(f, f[HI]), f[START],
-        column(f, f[TARGET]),
-    )  # fmt: skip
-
-
 @operation(program.ZSCORE)
 def zscore(f):
     windows.zscore(
-        value(f, f[VALUE]), slot(f, f[B]), slot(f, f[B] + 1), f[COUNTS] >= 0, slot(f, f[COUNTS]), edge(f, f[LO]),
-        edge(f, f[HI]), f[START], column(f, f[TARGET]),
+        value(f, f[VALUE]), real(f, f[A]), slot(f, f[B]), slot(f, f[B] + 1), f[COUNTS] >= 0, slot(f, f[COUNTS]),
+        edge(f, f[LO]), edge(f, f[HI]), f[START], column(f, f[TARGET]),
     )  # fmt: skip
 
 
@@ -313,13 +318,6 @@ def decayed(f):
     )  # fmt: skip
 
 
-@operation(program.DISTANCE)
-def distance(f):
-    km, out = real(f, f[B]), column(f, f[TARGET])
-    for i in range(f[START], out.size):
-        out[i] = km[i]
-
-
 @operation(program.SPEED)
 def speed(f):
     places.speed(real(f, f[B]), real(f, f[B] + 1), params(f)[0], params(f)[1], f[START], column(f, f[TARGET]))
@@ -327,10 +325,7 @@ def speed(f):
 
 @operation(program.USUAL_DISTANCE)
 def usual_distance(f):
-    places.usual_distance(
-        value(f, f[VALUE]), value(f, f[BIT]), slots(f, f[B], 4), edge(f, f[LO]), edge(f, f[HI]), f[START],
-        column(f, f[TARGET]),
-    )  # fmt: skip
+    places.usual_distance(slots(f, f[B], 4), edge(f, f[LO]), edge(f, f[HI]), f[START], column(f, f[TARGET]))
 
 
 @operation(program.USUAL_HOUR)

@@ -14,11 +14,11 @@ from fraudlab.features.kernels import frame as at
 from fraudlab.features.kernels.jit import address_of, call, kernel, part, pointer_to, prefetch
 
 # What fills slots ...
-CURSOR, EDGE, EDGES, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS = range(10)
+CURSOR, EDGE, EDGES, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS, SPREAD = range(11)
 ENTERING, ENTERED, LABELS, WINDOW_LABELS, LATEST_LABELS, JOURNEY, PLACES, HOURS = range(20, 28)
 # ... and what writes a column.
-COUNT, TOTAL, SPREAD, ZSCORE, EXTREME, QUANTILE, PERCENTILE, TALLY, MEAN_GAP = range(40, 49)
-SINCE_LAST, SINCE_FIRST, NEW, DECAYED, DISTANCE, SPEED, USUAL_DISTANCE, USUAL_HOUR = range(60, 68)
+COUNT, TOTAL, ZSCORE, EXTREME, QUANTILE, PERCENTILE, TALLY, MEAN_GAP, COPY = range(40, 49)
+SINCE_LAST, SINCE_FIRST, NEW, DECAYED, SPEED, USUAL_DISTANCE, USUAL_HOUR = range(60, 67)
 LABEL_COUNT, RATE, KNOWN_RATE, SINCE_FRAUD = range(80, 84)
 # Instead of these, where only the last row's result is wanted; -1: nothing is to be done then.
 LAST_QUANTILE, LAST_PERCENTILE = range(90, 92)

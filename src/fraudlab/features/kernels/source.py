@@ -13,21 +13,29 @@ from fraudlab.features.kernels.jit import kernel
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.kernels.table import HALF, ODD
 
+ONE = np.uint64(1)
+NO_SIGN = np.int64(2**63 - 1)
+
 
 @kernel
 def time_order(time):
-    """Return whether times never fall, and of how many rows the longest run of equal ones is."""
-    run = 1
-    longest = 1
-    for i in range(1, time.size):
-        if time[i] > time[i - 1]:
-            run = 1
-        elif time[i] < time[i - 1]:
-            return False, longest
-        else:
-            run += 1
-            longest = max(longest, run)
-    return True, longest
+    """Return how often times fall from one row to the next, and how often they stay."""
+    falls = 0
+    same = 0
+    for i in range(ONE, np.uint64(time.size)):
+        falls += time[i] < time[i - ONE]
+        same += time[i] == time[i - ONE]
+    return falls, same
+
+
+@kernel
+def longer_ties(time, rows):
+    """Return whether more than so many rows share a time, where times never fall."""
+    apart = np.uint64(rows)
+    found = 0
+    for i in range(apart, np.uint64(time.size)):
+        found += time[i] == time[i - apart]
+    return found > 0
 
 
 @kernel
@@ -71,19 +79,30 @@ def order_ties(time, rank, out):
 
 
 @kernel
-def number_facts(values):
-    """Return how many values are missing, how many infinite, and the sum of the sizes of the others."""
+def number_facts(values, enough):
+    """Return how many values are missing, how many infinite, and the sum of the sizes of the others.
+
+    Where it is clear that the sum is below `enough`, some number between them is returned.
+    """
+    bits = values.view(np.int64)
+    largest = np.zeros(1, np.int64)  # floats without their sign are in the order of the integers they are written as
+    for i in range(np.uint64(bits.size)):
+        size = bits[i] & NO_SIGN
+        largest[0] = size if size > largest[0] else largest[0]
+    bound = largest.view(np.float64)[0] * values.size
+    if bound < enough:  # not where the largest is infinite or no number
+        return 0, 0, bound
     missing = 0
     infinite = 0
-    size = 0.0
+    total = 0.0
     for value in values:
         if value != value:
             missing += 1
         elif math.isinf(value):
             infinite += 1
         else:
-            size += abs(value)
-    return missing, infinite, size
+            total += abs(value)
+    return missing, infinite, total
 
 
 @kernel
@@ -91,9 +110,9 @@ def extremes(values):
     """Return the smallest and the largest integer."""
     least = values[0]
     most = values[0]
-    for value in values:
-        least = min(least, value)
-        most = max(most, value)
+    for i in range(np.uint64(values.size)):
+        least = values[i] if values[i] < least else least
+        most = values[i] if values[i] > most else most
     return least, most
 
 

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import inlined, kernel, part
+from fraudlab.features.kernels.jit import inlined, kernel, part, prefetch
 from fraudlab.features.kernels.ranked import (
     empty_set,
     first_at_least,
@@ -40,7 +40,8 @@ LOGS = np.array([0.0, *(math.log2(n) for n in range(1, KNOWN_LOGS))])
 LOG_WEIGHTS = np.rint(np.arange(KNOWN_LOGS) * LOGS * LOG_UNITS).astype(np.int64)
 # Indices that cannot be negative save a check per access. A literal as argument makes a variant of the kernel of its
 # own, which is why some numbers are made int64 here, too.
-ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+NONE, ONE = np.uint64(0), np.uint64(1)
+AHEAD = np.uint64(64)  # rows
 
 
 @kernel
@@ -73,60 +74,13 @@ def place_rows(words, codes, rows, free, to, packed, placed):
         if to[i] >= 0:
             placed[np.uint64(to[i])] = rows[i]
     for i in range(many):
+        ahead = to[min(i + AHEAD, many - ONE)]
+        if ahead >= 0:
+            prefetch(packed, np.uint64(ahead), NONE)
         if to[i] >= 0:
             first = np.uint64(to[i]) * kinds
             for k in range(kinds):
                 flat[first + k] = words[k, i]
-
-
-@part
-def move_on(time, first, end, limit):
-    """Return the first row from `first` on with time > limit, or `end` when there is none before it.
-
-    Four rows ahead are looked at together, without a branch that could be guessed wrong.
-    """
-    ahead = FOUR
-    while ahead == FOUR and first + FOUR <= end:
-        ahead = (
-            np.uint64(time[first] <= limit)
-            + np.uint64(time[first + ONE] <= limit)
-            + np.uint64(time[first + TWO] <= limit)
-            + np.uint64(time[first + THREE] <= limit)
-        )
-        first += ahead
-    if ahead == FOUR:
-        while first < end and time[first] <= limit:
-            first += ONE
-    return first
-
-
-@inlined
-def edge(time, ip, offset, start, out):
-    """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row)."""
-    for g in range(ip.size - 1):
-        end = np.uint64(ip[g + 1])
-        first = np.uint64(ip[g])
-        for i in range(np.uint64(max(ip[g], start)), end):
-            first = move_on(time, first, end, time[i] - offset)
-            out[i] = np.int64(first)
-
-
-@inlined
-def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
-    """Do the work of `edge` for three offsets at once: the processor need not wait for one to find the next."""
-    for g in range(ip.size - 1):
-        end = np.uint64(ip[g + 1])
-        first1 = np.uint64(ip[g])
-        first2 = first1
-        first3 = first1
-        for i in range(np.uint64(max(ip[g], start)), end):
-            now = time[i]
-            first1 = move_on(time, first1, end, now - offset1)
-            first2 = move_on(time, first2, end, now - offset2)
-            first3 = move_on(time, first3, end, now - offset3)
-            out1[i] = np.int64(first1)
-            out2[i] = np.int64(first2)
-            out3[i] = np.int64(first3)
 
 
 @inlined
@@ -204,13 +158,13 @@ def spread(unit, values, flags, bit, sums, squares, large, counted, counts, skip
 
 
 @inlined
-def zscore(values, high, low, counted, counts, lo, hi, start, out):
-    """Turn standard deviations in `out` into (value - mean) / deviation, NaN where that is 0 or missing."""
+def zscore(values, deviation, high, low, counted, counts, lo, hi, start, out):
+    """Write (value - mean) / deviation, NaN where the deviation is 0 or missing."""
     for i in range(start, out.size):
-        if out[i] > 0:
+        if deviation[i] > 0:
             n = counts[hi[i]] - counts[lo[i]] if counted else hi[i] - lo[i]
             mean = window_sum(high, low, np.uint64(lo[i]), np.uint64(hi[i])) / n
-            out[i] = (values[i] - mean) / out[i]
+            out[i] = (values[i] - mean) / deviation[i]
         else:
             out[i] = math.nan
 

@@ -1,0 +1,110 @@
+"""Where windows begin: the first row of a group that is later than some time before one of its rows.
+
+The edge of a row is found from that of the row before, which the processor would have to wait for. The rows of a group
+are therefore done in stretches, side by side; the first edge of each is searched for. Chunks as in `windows`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fraudlab.features.kernels.jit import inlined, leading, part
+
+ONE, TWO, FOUR, EIGHT = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(8)
+
+
+@part
+def move_on(time, first, end, limit):
+    """Return the first row from `first` on with time > limit, `end` when there is none before it.
+
+    Eight rows are looked at together, without a branch that is guessed wrong; up to seven beyond the end are, too: the
+    memory goes on there, whatever it holds.
+    """
+    ahead = EIGHT
+    while ahead == EIGHT and first < end:
+        ahead = leading(time, first, limit)
+        first += ahead
+    return min(first, end)
+
+
+@part
+def search(time, first, end, limit):
+    """Return what `move_on` does, for rows whose times never fall and a way that may be long."""
+    while first < end:
+        middle = (first + end) >> ONE
+        if time[middle] <= limit:
+            first = middle + ONE
+        else:
+            end = middle
+    return first
+
+
+@inlined
+def edge(time, ip, offset, start, out):
+    """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row)."""
+    for g in range(ip.size - 1):
+        first = np.uint64(ip[g])
+        a = np.uint64(max(ip[g], start))
+        end = np.uint64(ip[g + 1])
+        if a >= end:
+            continue
+        stretch = (end - a) // FOUR
+        b = a + stretch
+        c = b + stretch
+        d = c + stretch
+        edge_a = search(time, first, a, time[a] - offset)
+        edge_b = search(time, edge_a, b, time[b] - offset)
+        edge_c = search(time, edge_b, c, time[c] - offset)
+        edge_d = search(time, edge_c, d, time[d] - offset)
+        for k in range(stretch):
+            edge_a = move_on(time, edge_a, a + k, time[a + k] - offset)
+            edge_b = move_on(time, edge_b, b + k, time[b + k] - offset)
+            edge_c = move_on(time, edge_c, c + k, time[c + k] - offset)
+            edge_d = move_on(time, edge_d, d + k, time[d + k] - offset)
+            out[a + k] = np.int64(edge_a)
+            out[b + k] = np.int64(edge_b)
+            out[c + k] = np.int64(edge_c)
+            out[d + k] = np.int64(edge_d)
+        for i in range(d + stretch, end):
+            edge_d = move_on(time, edge_d, i, time[i] - offset)
+            out[i] = np.int64(edge_d)
+
+
+@inlined
+def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
+    """Do the work of `edge` for three offsets at once, in two stretches."""
+    for g in range(ip.size - 1):
+        first = np.uint64(ip[g])
+        a = np.uint64(max(ip[g], start))
+        end = np.uint64(ip[g + 1])
+        if a >= end:
+            continue
+        stretch = (end - a) // TWO
+        b = a + stretch
+        edge_a1 = search(time, first, a, time[a] - offset1)
+        edge_a2 = search(time, first, a, time[a] - offset2)
+        edge_a3 = search(time, first, a, time[a] - offset3)
+        edge_b1 = search(time, edge_a1, b, time[b] - offset1)
+        edge_b2 = search(time, edge_a2, b, time[b] - offset2)
+        edge_b3 = search(time, edge_a3, b, time[b] - offset3)
+        for i in range(a, b):
+            k = i + stretch
+            edge_a1 = move_on(time, edge_a1, i, time[i] - offset1)
+            edge_a2 = move_on(time, edge_a2, i, time[i] - offset2)
+            edge_a3 = move_on(time, edge_a3, i, time[i] - offset3)
+            edge_b1 = move_on(time, edge_b1, k, time[k] - offset1)
+            edge_b2 = move_on(time, edge_b2, k, time[k] - offset2)
+            edge_b3 = move_on(time, edge_b3, k, time[k] - offset3)
+            out1[i] = np.int64(edge_a1)
+            out2[i] = np.int64(edge_a2)
+            out3[i] = np.int64(edge_a3)
+            out1[k] = np.int64(edge_b1)
+            out2[k] = np.int64(edge_b2)
+            out3[k] = np.int64(edge_b3)
+        for i in range(b + stretch, end):
+            edge_b1 = move_on(time, edge_b1, i, time[i] - offset1)
+            edge_b2 = move_on(time, edge_b2, i, time[i] - offset2)
+            edge_b3 = move_on(time, edge_b3, i, time[i] - offset3)
+            out1[i] = np.int64(edge_b1)
+            out2[i] = np.int64(edge_b2)
+            out3[i] = np.int64(edge_b3)
