@@ -57,10 +57,10 @@ from fraudlab.features import (
     weekend,
     zscore,
 )
-from fraudlab.features.engine import Source
 from fraudlab.features.kernels import labels as label_kernels
 from fraudlab.features.kernels import program
 from fraudlab.features.plan import plan
+from fraudlab.features.source import Source
 from fraudlab.features.specs import OPERATORS, CurrentSpec, LinkSpec, PastSpec, WindowSpec
 
 NAN = math.nan

@@ -22,6 +22,7 @@ from fraudlab.features.kernels import jit, links, operations, windows
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.log import Log, steps
 from fraudlab.features.online import LABELS, OnlineState
+from fraudlab.features.source import Source
 from fraudlab.schema import TIME_DTYPE, InputError, require_columns
 
 Array = np.ndarray
@@ -62,7 +63,7 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
     if not set(LABELS) <= set(frame.columns):
         unknown = {"is_fraud": "boolean", "label_time": TIME_DTYPE}
         frame = frame.assign(**{name: pd.Series(pd.NA, frame.index, dtype=kind) for name, kind in unknown.items()})
-    source = engine.Source(frame, state.where)
+    source = Source(frame, state.where)
     order = np.arange(len(frame)) if source.order is None else source.order
     first, last = ((int(source.time[row]), frame["transaction_id"].iloc[int(row)]) for row in (order[0], order[-1]))
     if state.last is not None and first <= state.last:
@@ -74,7 +75,7 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
         made = score_table_then_update(state.before, frame)
         names = [name for name, _ in state.features.derived]
         frame = frame.assign(**{name: made.iloc[:, k].to_numpy() for k, name in enumerate(names)})
-        source = engine.Source(frame, state.where)
+        source = Source(frame, state.where)
     operations.prepare([log.plan.ops for log in state.logs], alone=True)
     number = np.empty(len(frame), np.int64)
     number[order] = np.arange(state.count, state.count + len(frame))
@@ -104,7 +105,7 @@ def score_table_then_update(state: OnlineState, payments: pd.DataFrame) -> pd.Da
     return pd.DataFrame(found, index=payments.index, columns=columns, copy=False)
 
 
-def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
+def _take_codes(state: OnlineState, source: Source, name: str) -> None:
     """Give the source the state's own code of each value; a value never met gets the next one."""
     known = state.codes[name]
     code, values = source.codes(name)
@@ -119,7 +120,7 @@ def _take_codes(state: OnlineState, source: engine.Source, name: str) -> None:
         state._tables = np.zeros(2 * len(known), np.int64)
 
 
-def _lay_out(log: Log, source: engine.Source, order: Array, number: Array) -> tuple[Array, engine.Groups]:
+def _lay_out(log: Log, source: Source, order: Array, number: Array) -> tuple[Array, engine.Groups]:
     """Put a log's new rows behind those that it remembers, so that the kernels can go on from there, where they lie.
 
     Return each payment's entity in the total order, -1 without, and the rows of the entities that have new ones.
@@ -173,7 +174,7 @@ def _link(
     state: OnlineState,
     names: tuple[str, ...],
     graph: dict[str, Any],
-    source: engine.Source,
+    source: Source,
     order: Array,
     out: Array,
 ) -> Array:
@@ -233,7 +234,7 @@ def _pending(graph: dict[str, Any], now: int) -> list[tuple[int, int]]:
 
 
 def _trace(
-    state: OnlineState, source: engine.Source, order: Array, now: int, entities: list[Array], nodes: list[Array]
+    state: OnlineState, source: Source, order: Array, now: int, entities: list[Array], nodes: list[Array]
 ) -> None:
     """Keep what the payments' labels need that may come later; let go of those whose time for it is over."""
     guilty = np.where(source.fraud()[0], source.known(slice(None)), NEVER)[order]

@@ -24,6 +24,7 @@ from fraudlab.features.kernels import links, operations
 from fraudlab.features.kernels.labels import NEVER
 from fraudlab.features.log import Log
 from fraudlab.features.plan import BITS, FRAUD
+from fraudlab.features.source import COMPARISONS
 from fraudlab.features.specs import PLACE, LinkSpec, parse_duration
 from fraudlab.schema import InputError
 
@@ -38,7 +39,7 @@ PART = 20_000
 
 
 class Payment:
-    """One payment with the look of `engine.Source`, as far as specs without history ask."""
+    """One payment with the look of `source.Source`, as far as specs without history ask."""
 
     def __init__(self, given: Mapping[str, Any], where: str) -> None:
         self.given = given
@@ -89,7 +90,7 @@ class Payment:
             return False
         if isinstance(wanted, str | bool) != isinstance(found, str | bool | np.bool_):
             raise self._refusal(column, f"of the kind compared with ({type(wanted).__name__})", type(found).__name__)
-        return bool(engine.COMPARISONS[operator](found, wanted))
+        return bool(COMPARISONS[operator](found, wanted))
 
     def _time(self) -> int:
         moment = self.given["event_time"]

@@ -134,6 +134,17 @@ def dealt(codes, part_of, free, out):
 
 
 @kernel
+def first_rows(codes, seen, out):
+    """Write which rows are the first with their code; `seen` has a False for each, code -1 is never the first."""
+    for i in range(np.uint64(codes.size)):
+        out[i] = False
+        if codes[i] >= 0:
+            code = np.uint64(codes[i])
+            out[i] = not seen[code]
+            seen[code] = True
+
+
+@kernel
 def missing_codes(values, out):
     """Write -1 where a value is missing, 0 elsewhere; return how many zeros have a minus."""
     bits = values.view(np.int64)
