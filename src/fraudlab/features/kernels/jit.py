@@ -71,7 +71,7 @@ def prefetch(typing_context, array, row, column):
         number = ir.IntType(32)
         ask = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
         ask = cgutils.get_or_insert_function(builder.module, ask, "llvm.prefetch.p0i8")
-        builder.call(ask, [place, number(1), number(3), number(1)])
+        builder.call(ask, [place, number(0), number(2), number(1)])
         return context.get_dummy_value()
 
     return numba.types.void(array, numba.types.uintp, numba.types.uintp), generate

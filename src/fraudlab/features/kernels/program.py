@@ -26,7 +26,7 @@ CODES = 92
 INSTEAD = np.arange(CODES)
 INSTEAD[RANKS], INSTEAD[QUANTILE], INSTEAD[PERCENTILE] = -1, LAST_QUANTILE, LAST_PERCENTILE
 WIDTH = at.WIDTH  # of an operation: code, target, lo, hi, value, bit, counts, and four that depend on the code
-AHEAD, ONE = np.uint64(16), np.uint64(1)  # rows
+AHEAD, ONE = np.uint64(128), np.uint64(1)  # rows
 
 
 @part
@@ -39,20 +39,36 @@ def spread_words(packed, first, words):
 
 
 @part
-def scatter(block, rows, first, start, shift, columns, out):
-    """Write the block's columns to the caller's rows: out[rows[first + i] - shift, columns[k]] = block[k, i].
+def columns_of_lines(columns, most, out):
+    """Write columns by which every line of the cache is met that holds one of a row's columns; return how many.
 
-    The rows lie far apart: what will be written is asked for some rows ahead.
+    A line holds `most` numbers, and where it begins in a row is not known: so the first and the last of columns that
+    follow each other, and between them one in each `most`.
     """
-    first = np.uint64(first)
-    many = np.uint64(block.shape[1])
-    for i in range(np.uint64(start), many):
-        ahead = np.uint64(rows[first + min(i + AHEAD, many - ONE)] - shift)
-        line = np.int64(-1)
+    many = 0
+    for k in range(columns.size):
+        ends = k + 1 == columns.size or columns[k + 1] != columns[k] + 1
+        begins = k == 0 or columns[k - 1] != columns[k] - 1
+        if ends or begins or columns[k] - out[many - 1] == most:
+            out[many] = columns[k]
+            many += 1
+    return many
+
+
+@part
+def ask(rows, first, end, shift, columns, out):
+    """Ask the processor for these columns of some rows of the result, which are to be written soon."""
+    for i in range(np.uint64(first), np.uint64(end)):
+        row = np.uint64(rows[i] - shift)
         for k in range(np.uint64(columns.size)):
-            if columns[k] >> 3 != line:
-                line = columns[k] >> 3
-                prefetch(out, ahead, np.uint64(columns[k]))
+            prefetch(out, row, np.uint64(columns[k]))
+
+
+@part
+def scatter(block, rows, first, start, shift, columns, out):
+    """Write the block's columns to the caller's rows: out[rows[first + i] - shift, columns[k]] = block[k, i]."""
+    first = np.uint64(first)
+    for i in range(np.uint64(start), np.uint64(block.shape[1])):
         row = np.uint64(rows[first + i] - shift)
         for k in range(np.uint64(columns.size)):
             out[row, np.uint64(columns[k])] = block[k, i]
@@ -87,6 +103,8 @@ def run(
     frame[at.ENDS] = address_of(ip)
     frame[at.TABLE] = address_of(tables)
     frame[at.TABLE_SIZE] = tables.size
+    lines = np.empty(columns.size, np.int64)
+    lines = lines[: columns_of_lines(columns, 8 if out64.shape[0] else 16, lines)]
     g = begin
     while g < end:
         a = first[g]
@@ -114,7 +132,15 @@ def run(
             zeros[i] = 0
         spread_words(packed, a, at.words(frame, 0, width))
         alone = start > 0 and start == m - 1  # a payment that has just come in: nothing else is wanted
+        asked = start
         for k in range(ops.shape[0]):
+            # The rows of the result lie far apart: while the operations run they come nearer, some with each.
+            before = asked
+            asked = start + (m - start) * (k + 1) // ops.shape[0]
+            if out64.shape[0]:
+                ask(rows, a + before, a + asked, shift, lines, out64)
+            else:
+                ask(rows, a + before, a + asked, shift, lines, out32)
             code = INSTEAD[ops[k, at.CODE]] if alone else ops[k, at.CODE]
             if code < 0:
                 continue
