@@ -262,13 +262,13 @@ def place(
     reals, to = some.view(np.float64), np.empty(step, np.int64)
     for start in range(*span, step):
         end = min(start + step, span[1])
-        mine = np.arange(start, end) if places is None else places[start:end]
+        mine = np.arange(start, end, dtype=np.int32) if places is None else places[start:end]
         mine = mine if source.order is None else source.order[mine]
-        which = slice(start, end) if places is None and source.order is None else mine.astype(np.int64, copy=False)
+        which = slice(start, end) if places is None and source.order is None else mine.astype(np.int64)
         for k, word in enumerate(words):
             values = word(which)
             (reals if values.dtype == np.float64 else some)[k, : end - start] = values
-        windows.place_rows(some, code[start:end], mine.astype(np.int32, copy=False), free, to, packed, rows)
+        windows.place_rows(some, code[start:end], mine, free, to, packed, rows)
 
 
 def _start_entity(
@@ -291,7 +291,7 @@ def _start_entity(
     if (todo.ops[:, 0] == program.NEW).all():
         wait(touched)
         return [pool.submit(_write_new, code, groups, source.order, columns, out)]
-    spans = list(pairwise(np.linspace(0, code.size, 4 * threads + 1 if whole else 2).astype(int).tolist()))
+    spans = list(pairwise(np.linspace(0, code.size, 8 * threads + 1 if whole else 2).astype(int).tolist()))
     sizes = sizes_in(spans, code, groups)
     before = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     capacity = max(CHUNK, int(np.diff(before).max(initial=0)))
@@ -311,7 +311,7 @@ def _start_entity(
         def work_on(part: tuple[int, int]) -> None:
             run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
 
-        return [pool.submit(work_on, part) for part in cut(before, 8 * threads)]
+        return [pool.submit(work_on, part) for part in cut(before, 16 * threads)]
 
     often = -(-8 * len(words) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
     parts = cut(before, threads * max(often, 2))
