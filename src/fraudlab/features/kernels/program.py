@@ -26,7 +26,6 @@ CODES = 92
 INSTEAD = np.arange(CODES)
 INSTEAD[RANKS], INSTEAD[QUANTILE], INSTEAD[PERCENTILE] = -1, LAST_QUANTILE, LAST_PERCENTILE
 WIDTH = at.WIDTH  # of an operation: code, target, lo, hi, value, bit, counts, and four that depend on the code
-AHEAD, ONE = np.uint64(128), np.uint64(1)  # rows
 
 
 @part
