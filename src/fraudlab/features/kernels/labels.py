@@ -194,8 +194,9 @@ def known_rate(frauds, counted, labelled, lo, hi, empty, prior, strength, start,
     Every row has a label unless `counted`.
     """
     for i in range(np.uint64(start), np.uint64(out.size)):
-        first = np.uint64(lo[i])
-        end = np.uint64(hi[i])
-        some = labelled[end] - labelled[first] if counted else hi[i] - lo[i]
-        share = (frauds[end] - frauds[first] + prior * strength) / (some + strength)
+        out[i] = frauds[np.uint64(hi[i])] - frauds[np.uint64(lo[i])]
+    # Apart from the counts, so that the processor divides eight rows at once.
+    for i in range(np.uint64(start), np.uint64(out.size)):
+        some = labelled[np.uint64(hi[i])] - labelled[np.uint64(lo[i])] if counted else hi[i] - lo[i]
+        share = (out[i] + prior * strength) / (some + strength)
         out[i] = share if some > 0 else empty

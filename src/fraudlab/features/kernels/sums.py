@@ -30,26 +30,29 @@ def running_sums(values, flags, bit, high, low):
     A value is cut to a multiple of 2**-64; nothing is lost of values whose size is at least 2**-12. The running sums
     may wrap around; their differences are right as long as a window's own sum stays within +-2**63.
     """
+    for i in range(np.uint64(values.size)):
+        value = values[i] if bit < 0 or (flags[i] >> bit) & 1 else 0.0
+        size = abs(value)
+        units = math.floor(size)
+        rest = (size - units) * 4294967296.0
+        upper = math.floor(rest)
+        lower = math.floor((rest - upper) * 4294967296.0)
+        whole = np.int64(units)
+        part = (np.int64(upper) << 32) | np.int64(lower)
+        sign = -np.int64(value < 0)  # a number is (number ^ -1) + 1 with the other sign, here over two words
+        high[i + 1] = (whole ^ sign) - (sign if part == 0 else 0)
+        low[i + 1] = (part ^ sign) - sign
+    # Apart from the adding up, which goes one by one, so that eight values are done at once.
     h = np.uint64(0)
     f = np.uint64(0)
     high[0] = 0
     low[0] = 0
-    for i in range(values.size):
-        if bit < 0 or (flags[i] >> bit) & 1:
-            size = abs(values[i])
-            units = math.floor(size)
-            rest = (size - units) * 4294967296.0
-            upper = math.floor(rest)
-            lower = math.floor((rest - upper) * 4294967296.0)
-            whole = np.uint64(np.int64(units))
-            part = (np.uint64(np.int64(upper)) << HALF) | np.uint64(np.int64(lower))
-            if values[i] < 0:
-                part = ~part + np.uint64(1)
-                whole = ~whole + np.uint64(part == 0)
-            f += part
-            h += whole + np.uint64(f < part)
-        high[i + 1] = np.int64(h)
-        low[i + 1] = np.int64(f)
+    for i in range(np.uint64(1), np.uint64(high.size)):
+        part = np.uint64(low[i])
+        f += part
+        h += np.uint64(high[i]) + np.uint64(f < part)
+        high[i] = np.int64(h)
+        low[i] = np.int64(f)
 
 
 @part
