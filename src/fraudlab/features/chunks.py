@@ -135,13 +135,15 @@ def _lay_out(log: Log, source: Source, order: Array, number: Array) -> tuple[Arr
     log.make_room(some, many, int(source.time[order[0]]))
     first, held = log.offset[some], log.length[some]
     free[some] = first + held
-    rows = np.empty(len(log.pool), np.int32)
-    words = [source.word(key, log.plan.bits) for key in log.plan.words]
-    engine.place(source, words, entity, None, (0, entity.size), free, log.pool, rows)
+    rows = np.empty((len(log.pool), 1), np.int64)
+    words = [[source.word(key, log.plan.bits)] for key in log.plan.words]
+    for cells, laid in ((words, log.pool), ([[source.half(engine.ROW, ()).make]], rows)):
+        engine.place(source, cells, entity, None, (0, entity.size), free.copy(), laid)
+    rows = rows.ravel()
     log.length[some] += many
     here = np.repeat(first + held, many) + steps(many)
     log.number[here] = number[rows[here]]
-    return entity, engine.Groups(first, first + held + many, held, rows, log.pool)
+    return entity, engine.Groups(first, first + held + many, held, log.pool, log.layout, rows)
 
 
 def _start(

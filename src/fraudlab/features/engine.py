@@ -18,20 +18,22 @@ import pandas as pd
 from fraudlab.features.graph import linked
 from fraudlab.features.kernels import jit, operations, program, windows
 from fraudlab.features.kernels import source as scan
+from fraudlab.features.packing import Packing, Word, fill, pack
 from fraudlab.features.plan import Plan, plan
-from fraudlab.features.source import Part, Source, Word
+from fraudlab.features.source import Part, Source
 from fraudlab.features.specs import CurrentSpec, LinkSpec
 from fraudlab.schema import InputError, require_columns
 
 CHUNK = 1024  # rows of scratch: what fits the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
-STEP = 65_536  # words that are made at once on their way to their groups
+STEP = 65_536  # cells that are made at once on their way to their groups
 PAGE = 4096  # bytes
-LEAST_ROOM = 2 << 20  # bytes of words that are no matter, however small the result
-ROOMS = 24  # how many times the bytes of words fit into the result
+LEAST_ROOM = 2 << 20  # bytes of cells that are no matter, however small the result
+ROOMS = 24  # how many times the bytes of cells fit into the result
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
-NO_HELD = np.empty(0, np.int64)
+NONE = np.empty(0, np.int64)
+ROW = ("row",)
 NO_ROWS = {"float64": np.empty((0, 0)), "float32": np.empty((0, 0), np.float32)}
 
 Array = np.ndarray
@@ -82,8 +84,8 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
             for entity in filter(None, work)
         }
         operations.prepare([todo.ops for todo in plans.values()])
-        words = 8 * len(frame) * max((len(todo.words) for todo in plans.values()), default=0)
-        whole = Room() if words <= max(out.nbytes // 4, LEAST_ROOM) else None
+        cells = max((many_cells(source, todo) for todo in plans.values()), default=0)
+        whole = Room() if 8 * len(frame) * cells <= max(out.nbytes // 4, LEAST_ROOM) else None
         workers = Workers(pool, touched, [Room() for _ in range(pool._max_workers)], whole)
         # Columns are coded, and graphs grown, while the kernels of another entity run: first one that needs few codes,
         # then those that have the most to do.
@@ -158,29 +160,29 @@ class Groups(NamedTuple):
     Attributes
     ----------
     first, last : where each entity's rows begin and end. held : how many of them were known before; empty where none
-    was and the entities follow each other. rows : the frame's row of each. packed : (rows, words) of a plan.
+    was and the entities follow each other. packed, layout : see `packing`. rows : the frame's row of each, empty where
+    it is the last word.
     """
 
     first: Array
     last: Array
     held: Array
-    rows: Array
     packed: Array
+    layout: Array
+    rows: Array
 
 
 class Room:
-    """One thread's memory for the rows and the words of `Groups`, used again and again: new memory is dear to touch."""
+    """One thread's memory for the cells of `Groups`, used again and again: new memory is dear to touch."""
 
     def __init__(self) -> None:
-        self.rows, self.words, self.table = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64)
+        self.cells, self.table = np.empty(0, np.int64), np.empty(0, np.int64)
 
-    def take(self, rows: int, words: int) -> tuple[Array, Array]:
-        """Return room for so many rows of so many words."""
-        if rows > self.rows.size:
-            self.rows = np.empty(rows, np.int32)
-        if rows * words > self.words.size:
-            self.words = np.empty(rows * words, np.int64)
-        return self.rows[:rows], self.words[: rows * words].reshape(rows, words)
+    def take(self, rows: int, cells: int) -> Array:
+        """Return room for so many rows of so many cells."""
+        if rows * cells > self.cells.size:
+            self.cells = np.empty(rows * cells, np.int64)
+        return self.cells[: rows * cells].reshape(rows, cells)
 
     def zeros(self, size: int) -> Array:
         """Return a table of zeros, which must be zeros again when it is asked for the next time."""
@@ -204,7 +206,24 @@ def entity_codes(source: Source, entity: tuple[str, ...]) -> tuple[Array, int]:
     return code if source.order is None else code[source.order], groups
 
 
-def group(source: Source, words: Sequence[Word], code: Array, groups: int, places: Array | None, room: Room) -> Groups:
+def packing(source: Source, todo: Plan) -> Packing:
+    """Return how a plan's words, and each row's number as the last one, lie in memory."""
+    keys = [*todo.words, ROW]
+    return pack(
+        [
+            source.half(key, todo.bits) if source.fits_half(key, todo.bits) else source.word(key, todo.bits)
+            for key in keys
+        ]
+    )
+
+
+def many_cells(source: Source, todo: Plan) -> int:
+    """Return how many cells `packing` makes."""
+    halves = sum(source.fits_half(key, todo.bits) for key in (*todo.words, ROW))
+    return len(todo.words) + 1 - halves + -(-halves // 2)
+
+
+def group(source: Source, packed: Packing, code: Array, groups: int, places: Array | None, room: Room) -> Groups:
     """Return the rows of each entity with their words: a counting sort.
 
     Words are made for some rows at a time and go from there to their place: they never lie in memory twice.
@@ -216,9 +235,9 @@ def group(source: Source, words: Sequence[Word], code: Array, groups: int, place
     sizes = np.empty(groups, np.int64)
     windows.group_sizes(code, sizes)
     ends = np.concatenate(([0], np.cumsum(sizes)))
-    rows, packed = room.take(int(ends[-1]), len(words))
-    place(source, words, code, places, (0, code.size), ends[:-1].copy(), packed, rows)
-    return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
+    laid = room.take(int(ends[-1]), len(packed.cells))
+    place(source, packed.cells, code, places, (0, code.size), ends[:-1].copy(), laid)
+    return Groups(ends[:-1], ends[1:], NONE, laid, packed.layout, NONE)
 
 
 def sizes_in(spans: Sequence[tuple[int, int]], code: Array, groups: int) -> Array:
@@ -231,7 +250,7 @@ def sizes_in(spans: Sequence[tuple[int, int]], code: Array, groups: int) -> Arra
 
 def group_all(
     source: Source,
-    words: Sequence[Word],
+    packed: Packing,
     code: Array,
     spans: Sequence[tuple[int, int]],
     sizes: Array,
@@ -241,34 +260,30 @@ def group_all(
     """Return what `group` does of all rows, the pool's threads with a span of them each, of these `sizes_in`."""
     ends = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     free = ends[:-1] + np.cumsum(sizes, axis=0) - sizes
-    rows, packed = room.take(int(ends[-1]), len(words))
-    list(pool.map(lambda span, free: place(source, words, code, None, span, free, packed, rows), spans, free))
-    return Groups(ends[:-1], ends[1:], NO_HELD, rows, packed)
+    laid = room.take(int(ends[-1]), len(packed.cells))
+    list(pool.map(lambda span, free: place(source, packed.cells, code, None, span, free, laid), spans, free))
+    return Groups(ends[:-1], ends[1:], NONE, laid, packed.layout, NONE)
 
 
 def place(
     source: Source,
-    words: Sequence[Word],
+    cells: Sequence[Sequence[Word]],
     code: Array,
     places: Array | None,
     span: tuple[int, int],
     free: Array,
     packed: Array,
-    rows: Array,
 ) -> None:
-    """Write the words of a span of rows to where their groups go on, see `group`; `free` says where, and moves on."""
-    step = STEP // max(len(words), 4)  # rows
-    some = np.empty((len(words), step), np.int64)
-    reals, to = some.view(np.float64), np.empty(step, np.int64)
+    """Write the cells of a span of rows to where their groups go on, see `group`; `free` says where, and moves on."""
+    step = STEP // max(len(cells), 4)  # rows
+    some, to = np.empty((len(cells), step), np.int64), np.empty(step, np.int64)
     for start in range(*span, step):
         end = min(start + step, span[1])
-        mine = np.arange(start, end, dtype=np.int32) if places is None else places[start:end]
-        mine = mine if source.order is None else source.order[mine]
-        which = slice(start, end) if places is None and source.order is None else mine.astype(np.int64)
-        for k, word in enumerate(words):
-            values = word(which)
-            (reals if values.dtype == np.float64 else some)[k, : end - start] = values
-        windows.place_rows(some, code[start:end], mine, free, to, packed, rows)
+        which = slice(start, end) if places is None else places[start:end]
+        which = which if source.order is None else source.order[which]
+        which = which if isinstance(which, slice) else which.astype(np.int64)
+        fill(cells, which, some[:, : end - start])
+        windows.place_rows(some, code[start:end], free, to, packed)
 
 
 def _start_entity(
@@ -296,11 +311,11 @@ def _start_entity(
     before = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     capacity = max(CHUNK, int(np.diff(before).max(initial=0)))
     codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
-    words = [source.word(key, todo.bits) for key in todo.words]
+    packed = packing(source, todo)
     grouped = None
     if whole is not None:
         _finish(running)
-        grouped = group_all(source, words, code, spans, sizes, pool, whole)
+        grouped = group_all(source, packed, code, spans, sizes, pool, whole)
     wait(touched)  # before anything is written: a page touched late would lose a value
     if before[-1] < len(source):
         without = np.flatnonzero(code < 0)
@@ -313,7 +328,7 @@ def _start_entity(
 
         return [pool.submit(work_on, part) for part in cut(before, 16 * threads)]
 
-    often = -(-8 * len(words) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
+    often = -(-8 * len(packed.cells) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
     parts = cut(before, threads * max(often, 2))
     places = None
     if len(parts) > 1:  # dealt to the parts
@@ -326,7 +341,7 @@ def _start_entity(
         room = rooms.pop()
         try:
             own = code if mine is None else code[mine] - np.int32(first)
-            grouped = group(source, words, own, end - first, mine, room)
+            grouped = group(source, packed, own, end - first, mine, room)
             run(todo, grouped, (0, end - first), capacity, room.zeros(codes), columns, out)
         finally:
             rooms.append(room)
@@ -358,6 +373,6 @@ def run(
     pair = (other, out) if out.dtype == np.float32 else (out, other)
     scratch = np.empty(todo.scratch(capacity), np.int64)
     operations.run(
-        todo.ops, todo.params, grouped.packed, grouped.rows, grouped.first, grouped.last, grouped.held, *part, capacity,
-        scratch, 0, todo.shape, tables, columns, *pair,
+        todo.ops, todo.params, grouped.packed, grouped.layout, grouped.rows, grouped.first, grouped.last, grouped.held,
+        *part, capacity, scratch, 0, todo.shape, tables, columns, *pair,
     )  # fmt: skip

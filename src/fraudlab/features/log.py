@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fraudlab.features.kernels import table
+from fraudlab.features.packing import whole
 from fraudlab.features.plan import BITS, FRAUD, plan
 from fraudlab.features.specs import PLACE, PastSpec, WindowSpec
 
@@ -74,6 +75,7 @@ class Log:
         self.columns = columns
         self.plan = plan(specs, lambda name: True, keep=True)
         self.shape = self.plan.shape
+        self.layout = whole(len(self.plan.words))
         self.pick = np.zeros(0, np.int64)  # where a payment's words lie for this log
         windows = [span for spec in specs if isinstance(spec, WindowSpec) for span in spec.spans]
         self.reach = max((span.delay + span.width for span in windows), default=0)

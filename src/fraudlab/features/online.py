@@ -154,7 +154,7 @@ class OnlineState:
         self._tables = np.zeros(1024, np.int64)
         self._first, self._last, self._held = np.zeros((3, 1), np.int64)
         self._scratch = np.empty(0, np.int64)
-        self._rows = np.arange(1024, dtype=np.int32)
+        self._rows = np.arange(1024)
 
     def _prepare_words(self) -> None:
         """Lay out one place for each word of a payment; a log picks its own from there."""
@@ -301,7 +301,7 @@ class OnlineState:
         packed[row] = self._words[log.pick]
         m = row - a + 1
         if m > self._rows.size:
-            self._rows = np.arange(2 * m, dtype=np.int32)
+            self._rows = np.arange(2 * m)
         if log.plan.scratch(m) > self._scratch.size:
             self._scratch = np.empty(2 * log.plan.scratch(m), np.int64)
         self._last[0], self._held[0] = m, m - 1
@@ -309,6 +309,7 @@ class OnlineState:
             log.plan.ops,
             log.plan.params,
             packed[a : row + 1],
+            log.layout,
             self._rows[:m],
             self._first,
             self._last,

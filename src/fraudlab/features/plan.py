@@ -65,7 +65,7 @@ class Plan:
 
     def scratch(self, capacity: int) -> int:
         """Return how many numbers of scratch the kernels need for groups of up to `capacity` rows."""
-        rows = len(self.words) + self.slots + self.columns + self.carries + 3
+        rows = len(self.words) + self.slots + self.columns + self.carries + 4
         return rows * (capacity + 2)
 
     @property

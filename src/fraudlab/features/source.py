@@ -11,6 +11,7 @@ import pandas as pd
 from fraudlab.features.coding import codes_of, is_arrow_text, numbered, text_ranks
 from fraudlab.features.kernels import source as scan
 from fraudlab.features.kernels.labels import NEVER
+from fraudlab.features.packing import HALF, Half, Word
 from fraudlab.features.plan import BITS, FRAUD, Where
 from fraudlab.schema import InputError
 
@@ -19,7 +20,6 @@ LARGEST_SUM = 2.0**62
 MISSING = -NEVER - 1  # as a time
 
 Array = np.ndarray
-Word = Callable[[slice | Array], Array]
 
 
 class Source:
@@ -109,9 +109,8 @@ class Source:
         """Return a function that gives one word of some rows, as int64 or float64."""
         what = key[0]
         if what == "flags":
-            mine = bits[BITS * key[1] : BITS * (key[1] + 1)]
-            masks = [self.once("known fraud", self._known_fraud) if bit == FRAUD else self.chosen(*bit) for bit in mine]
-            return lambda rows: sum(mask[rows].astype(np.int64) << k for k, mask in enumerate(masks))
+            masks = self._masks(key[1], bits)
+            return lambda rows: _flags(masks, rows, np.int64)
         if what == "number":
             if key[1] in ("latitude", "longitude"):
                 self.once("place", self._check_place)
@@ -125,6 +124,30 @@ class Source:
         else:
             values = self.time if what == "time" else self.local(key[1])
         return values.__getitem__
+
+    def fits_half(self, key: tuple, bits: Sequence[Any]) -> bool:
+        """Return whether a word, or the ("row",) itself, fits 32 bits."""
+        if key[0] == "flags":
+            return len(bits) - BITS * key[1] < HALF
+        return key[0] in ("row", "code") or (self.whole_seconds and key in (("time",), ("local", None)))
+
+    def half(self, key: tuple, bits: Sequence[Any]) -> Half:
+        """Return a word that fits 32 bits."""
+        what = key[0]
+        if what == "row":
+            return Half(_numbers)
+        if what == "code":
+            return Half(self.codes(key[1])[0].__getitem__)
+        if what == "flags":
+            masks = self._masks(key[1], bits)
+            return Half(lambda rows: _flags(masks, rows, np.int32))
+        base = int(self.time[0])
+        return Half(lambda rows: _seconds(self.time[rows], base), scan.SECOND, base)
+
+    def _masks(self, number: int, bits: Sequence[Any]) -> list[Array]:
+        """Return which rows have each bit of a word of flags."""
+        mine = bits[BITS * number : BITS * (number + 1)]
+        return [self.once("known fraud", self._known_fraud) if bit == FRAUD else self.chosen(*bit) for bit in mine]
 
     def _refusal(self, name: str, rest: str) -> InputError:
         return InputError(f"{self.where}: column '{name}' {rest}")
@@ -142,7 +165,8 @@ class Source:
     def _total_order(self) -> Array | None:
         """Return the positions of the rows in the order (event_time, transaction_id); None when they already are."""
         ids, time = self.frame["transaction_id"], self.time
-        falls, same = scan.time_order(time)
+        falls, same, odd = scan.time_order(time)
+        self.whole_seconds = odd == 0
         rising = falls == 0
         sure = rising and time[0] != MISSING  # missing times are the smallest: rising ones begin with them
         if not sure and (missing := int((time == MISSING).sum())):
@@ -257,6 +281,23 @@ class Source:
 
     def _local(self, zone: str) -> Array:
         return self.frame["event_time"].dt.as_unit("us").dt.tz_convert(zone).dt.tz_localize(None).array.asi8
+
+
+def _numbers(rows: slice | Array) -> Array:
+    return np.arange(rows.start, rows.stop, dtype=np.int32) if isinstance(rows, slice) else rows
+
+
+def _flags(masks: Sequence[Array], rows: slice | Array, dtype: type) -> Array:
+    flags = masks[0][rows].astype(dtype)
+    for k, mask in enumerate(masks[1:], 1):
+        flags |= mask[rows].astype(dtype) << k
+    return flags
+
+
+def _seconds(time: Array, base: int) -> Array:
+    found = np.empty(time.size, np.int32)
+    scan.seconds_since(time, base, found)
+    return found
 
 
 class Part:

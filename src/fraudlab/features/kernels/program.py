@@ -25,16 +25,22 @@ LAST_QUANTILE, LAST_PERCENTILE = range(90, 92)
 CODES = 92
 INSTEAD = np.arange(CODES)
 INSTEAD[RANKS], INSTEAD[QUANTILE], INSTEAD[PERCENTILE] = -1, LAST_QUANTILE, LAST_PERCENTILE
+NONE, ONE, TWO, THREE, FOUR = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+ROWS = np.uint64(64)  # of the result that are written together
 WIDTH = at.WIDTH  # of an operation: code, target, lo, hi, value, bit, counts, and four that depend on the code
 
 
 @part
-def spread_words(packed, first, words):
-    """Write the words of the rows from `first` on, one kind after the other: words[w, i] = packed[first + i, w]."""
+def spread_word(packed, layout, w, first, out):
+    """Write a word of the rows from `first` on; see `fraudlab.features.packing` for its layout."""
     first = np.uint64(first)
-    for w in range(np.uint64(words.shape[0])):
-        for i in range(np.uint64(words.shape[1])):
-            words[w, i] = packed[first + i, w]
+    cell, shift, unit, base = np.uint64(layout[w, 0]), layout[w, 1], layout[w, 2], layout[w, 3]
+    if unit == 0:
+        for i in range(np.uint64(out.size)):
+            out[i] = packed[first + i, cell]
+    else:
+        for i in range(np.uint64(out.size)):
+            out[i] = base + unit * np.int64(np.int32(packed[first + i, cell] >> shift))
 
 
 @part
@@ -55,34 +61,51 @@ def columns_of_lines(columns, most, out):
 
 
 @part
-def ask(rows, first, end, shift, columns, out):
+def ask(rows, first, end, columns, out):
     """Ask the processor for these columns of some rows of the result, which are to be written soon."""
     for i in range(np.uint64(first), np.uint64(end)):
-        row = np.uint64(rows[i] - shift)
         for k in range(np.uint64(columns.size)):
-            prefetch(out, row, np.uint64(columns[k]))
+            prefetch(out, np.uint64(rows[i]), np.uint64(columns[k]))
 
 
 @part
-def scatter(block, rows, first, start, shift, columns, out):
-    """Write the block's columns to the caller's rows: out[rows[first + i] - shift, columns[k]] = block[k, i]."""
-    first = np.uint64(first)
-    for i in range(np.uint64(start), np.uint64(block.shape[1])):
-        row = np.uint64(rows[first + i] - shift)
-        for k in range(np.uint64(columns.size)):
-            out[row, np.uint64(columns[k])] = block[k, i]
+def scatter(block, rows, start, columns, out):
+    """Write the block's columns to the caller's rows: out[rows[i], columns[k]] = block[k, i].
+
+    Some columns of some rows at a time: their rows stay near meanwhile.
+    """
+    many, end = np.uint64(columns.size), np.uint64(block.shape[1])
+    for begin in range(np.uint64(start), end, ROWS):
+        after = min(begin + ROWS, end)
+        k = NONE
+        while k + THREE < many:
+            a, b = np.uint64(columns[k]), np.uint64(columns[k + ONE])
+            c, d = np.uint64(columns[k + TWO]), np.uint64(columns[k + THREE])
+            for i in range(begin, after):
+                row = np.uint64(rows[i])
+                out[row, a] = block[k, i]
+                out[row, b] = block[k + ONE, i]
+                out[row, c] = block[k + TWO, i]
+                out[row, d] = block[k + THREE, i]
+            k += FOUR
+        while k < many:
+            a = np.uint64(columns[k])
+            for i in range(begin, after):
+                out[np.uint64(rows[i]), a] = block[k, i]
+            k += ONE
 
 
 @kernel
 def run(
-    addresses, ops, params, packed, rows, first, last, held, begin, end, capacity, scratch, shift, shape, tables,
-    columns, out64, out32,
+    addresses, ops, params, packed, layout, rows, first, last, held, begin, end, capacity, scratch, shift, shape,
+    tables, columns, out64, out32,
 ):  # fmt: skip
     """Run the operations over the groups begin:end and write block row k to column `columns[k]` of the result.
 
     addresses : of the machine code of operations, by their codes. ops, params : one row per operation, integers and
-    numbers. packed : (rows, words), what is known of each row: time, then flags, values, codes, label times. rows : the
-    caller's row of each, `shift` higher than in the result. first, last : where each group begins and ends in both.
+    numbers. packed : (rows, cells), what is known of each row. layout : (words, 4), where each word lies in them: the
+    time, then flags, values, codes, label times; where `rows` is empty the caller's row is the last one. rows : else
+    the caller's row of each, `shift` higher than in the result. first, last : where each group begins and ends in both.
     held : how many rows of each group are known already, so that nothing is written for them; such groups may lie
     anywhere and are run one by one. When it is empty, everything is written, and groups that follow each other are run
     together. capacity : rows in scratch, at least those of the largest group. scratch : as long as `Plan.scratch` says,
@@ -95,7 +118,7 @@ def run(
         code = ops[k, at.CODE]
         if addresses[code] == 0 or (held.size and INSTEAD[code] >= 0 and addresses[INSTEAD[code]] == 0):
             return False
-    width = packed.shape[1]
+    width = layout.shape[0] - (rows.size == 0)
     room = np.empty(at.SIZE + end - begin + 1, np.int64)
     frame = pointer_to(room)
     ip = room[at.SIZE :]  # as long as this is used, the room is there
@@ -123,13 +146,18 @@ def run(
         frame[at.START] = start
         # What these rows need lies close together.
         frame[at.WORDS] = address_of(scratch)
-        frame[at.SLOTS] = frame[at.WORDS] + 8 * width * m
+        frame[at.SLOTS] = frame[at.WORDS] + 8 * (width + 1) * m
         frame[at.BLOCK] = frame[at.SLOTS] + 8 * shape[0] * (m + 1)
         frame[at.SEEN] = frame[at.BLOCK] + 8 * shape[1] * m
         zeros = at.seen(frame, 2)
         for i in range(m + 2):
             zeros[i] = 0
-        spread_words(packed, a, at.words(frame, 0, width))
+        for w in range(layout.shape[0]):
+            spread_word(packed, layout, w, a, at.word(frame, w))
+        to = at.word(frame, width)
+        if rows.size:
+            for i in range(start, m):
+                to[i] = rows[a + i] - shift
         alone = start > 0 and start == m - 1  # a payment that has just come in: nothing else is wanted
         asked = start
         for k in range(ops.shape[0]):
@@ -137,9 +165,9 @@ def run(
             before = asked
             asked = start + (m - start) * (k + 1) // ops.shape[0]
             if out64.shape[0]:
-                ask(rows, a + before, a + asked, shift, lines, out64)
+                ask(to, before, asked, lines, out64)
             else:
-                ask(rows, a + before, a + asked, shift, lines, out32)
+                ask(to, before, asked, lines, out32)
             code = INSTEAD[ops[k, at.CODE]] if alone else ops[k, at.CODE]
             if code < 0:
                 continue
@@ -153,8 +181,8 @@ def run(
             call(addresses[code], frame)
         block = at.columns(frame, 0, shape[1])
         if out64.shape[0]:
-            scatter(block, rows, a, start, shift, columns, out64)
+            scatter(block, to, start, columns, out64)
         else:
-            scatter(block, rows, a, start, shift, columns, out32)
+            scatter(block, to, start, columns, out32)
         g = h
     return True

@@ -15,17 +15,33 @@ from fraudlab.features.kernels.table import HALF, ODD
 
 ONE = np.uint64(1)
 NO_SIGN = np.int64(2**63 - 1)
+SECOND = 1_000_000  # microseconds
+MOST_SECONDS = 2**31
 
 
 @kernel
 def time_order(time):
-    """Return how often times fall from one row to the next, and how often they stay."""
+    """Return how often times fall from one row to the next, how often they stay, and how many are `odd`.
+
+    Those are not a whole number of seconds (below 2**31) away from the first one.
+    """
     falls = 0
     same = 0
+    odd = 0
     for i in range(ONE, np.uint64(time.size)):
         falls += time[i] < time[i - ONE]
         same += time[i] == time[i - ONE]
-    return falls, same
+        apart = time[i] - time[0]
+        seconds = np.rint(np.float64(apart) / SECOND)
+        odd += (np.int64(seconds) * SECOND != apart) | (abs(seconds) >= MOST_SECONDS)
+    return falls, same, odd
+
+
+@kernel
+def seconds_since(time, base, out):
+    """Write how many seconds times are after `base`, where they are whole numbers of seconds."""
+    for i in range(np.uint64(time.size)):
+        out[i] = np.int32(np.rint(np.float64(time[i] - base) / SECOND))
 
 
 @kernel

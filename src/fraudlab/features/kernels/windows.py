@@ -40,7 +40,7 @@ LOGS = np.array([0.0, *(math.log2(n) for n in range(1, KNOWN_LOGS))])
 LOG_WEIGHTS = np.rint(np.arange(KNOWN_LOGS) * LOGS * LOG_UNITS).astype(np.int64)
 # Indices that cannot be negative save a check per access. A literal as argument makes a variant of the kernel of its
 # own, which is why some numbers are made int64 here, too.
-NONE, ONE = np.uint64(0), np.uint64(1)
+NONE, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 AHEAD = np.uint64(64)  # rows
 
 
@@ -54,14 +54,13 @@ def group_sizes(codes, sizes):
 
 
 @kernel
-def place_rows(words, codes, rows, free, to, packed, placed):
-    """Write the words of some rows, and the rows, where their groups go on: one step of a stable counting sort.
+def place_rows(cells, codes, free, to, packed):
+    """Write the cells of some rows where their groups go on: one step of a stable counting sort.
 
-    words : (kinds, rows). free : for each group, where its next row goes; moved on. to : room for a number per row.
+    cells : (kinds, rows). free : for each group, where its next row goes; moved on. to : room for a number per row.
     packed : (rows, kinds). One loop after the other, so that the processor can work on many rows at once.
     """
-    flat = packed.reshape(-1)
-    kinds = np.uint64(words.shape[0])
+    kinds = np.uint64(packed.shape[1])
     many = np.uint64(codes.size)
     for i in range(many):
         if codes[i] >= 0:
@@ -70,17 +69,21 @@ def place_rows(words, codes, rows, free, to, packed, placed):
             free[code] += 1
         else:
             to[i] = -1
-    for i in range(many):
-        if to[i] >= 0:
-            placed[np.uint64(to[i])] = rows[i]
-    for i in range(many):
-        ahead = to[min(i + AHEAD, many - ONE)]
-        if ahead >= 0:
-            prefetch(packed, np.uint64(ahead), NONE)
-        if to[i] >= 0:
-            first = np.uint64(to[i]) * kinds
-            for k in range(kinds):
-                flat[first + k] = words[k, i]
+    for k in range(NONE, kinds - ONE, TWO):
+        for i in range(many):
+            ahead = to[min(i + AHEAD, many - ONE)]
+            if ahead >= 0:
+                prefetch(packed, np.uint64(ahead), k)
+            if to[i] >= 0:
+                packed[np.uint64(to[i]), k] = cells[k, i]
+                packed[np.uint64(to[i]), k + ONE] = cells[k + ONE, i]
+    if kinds % TWO:
+        for i in range(many):
+            ahead = to[min(i + AHEAD, many - ONE)]
+            if ahead >= 0:
+                prefetch(packed, np.uint64(ahead), kinds - ONE)
+            if to[i] >= 0:
+                packed[np.uint64(to[i]), kinds - ONE] = cells[kinds - ONE, i]
 
 
 @inlined
