@@ -63,8 +63,8 @@ def columns_of_lines(columns, most, out):
 @part
 def ask(rows, first, end, columns, out):
     """Ask the processor for these columns of some rows of the result, which are to be written soon."""
-    for i in range(np.uint64(first), np.uint64(end)):
-        for k in range(np.uint64(columns.size)):
+    for k in range(np.uint64(columns.size)):
+        for i in range(np.uint64(first), np.uint64(end)):
             prefetch(out, np.uint64(rows[i]), np.uint64(columns[k]))
 
 
