@@ -254,14 +254,22 @@ def group_all(
     code: Array,
     spans: Sequence[tuple[int, int]],
     sizes: Array,
-    pool: ThreadPoolExecutor,
-    room: Room,
+    workers: Workers,
+    running: list[Future],
 ) -> Groups:
-    """Return what `group` does of all rows, the pool's threads with a span of them each, of these `sizes_in`."""
+    """Return what `group` does of all rows, the pool's threads with a span of them each, of these `sizes_in`.
+
+    running : what must be done before the rows of another entity kind may be overwritten.
+    """
     ends = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     free = ends[:-1] + np.cumsum(sizes, axis=0) - sizes
-    laid = room.take(int(ends[-1]), len(packed.cells))
-    list(pool.map(lambda span, free: place(source, packed.cells, code, None, span, free, laid), spans, free))
+    _finish(running)
+    laid = workers.whole.take(int(ends[-1]), len(packed.cells))
+    started = [
+        workers.pool.submit(place, source, packed.cells, code, None, span, its, laid)
+        for span, its in zip(spans, free, strict=True)
+    ]
+    _finish(started)
     return Groups(ends[:-1], ends[1:], NONE, laid, packed.layout, NONE)
 
 
@@ -314,8 +322,7 @@ def _start_entity(
     packed = packing(source, todo)
     grouped = None
     if whole is not None:
-        _finish(running)
-        grouped = group_all(source, packed, code, spans, sizes, pool, whole)
+        grouped = group_all(source, packed, code, spans, sizes, workers, running)
     wait(touched)  # before anything is written: a page touched late would lose a value
     if before[-1] < len(source):
         without = np.flatnonzero(code < 0)

@@ -6,16 +6,16 @@ is where its group lies, and the more rows fit into the same memory.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from fraudlab.features.kernels import source as scan
+
 Array = np.ndarray
 Word = Callable[[slice | Array], Array]
 HALF = 32  # bits
-FIRST = 0 if sys.byteorder == "little" else 1  # where a cell's lower half lies
 
 
 class Half(NamedTuple):
@@ -73,11 +73,10 @@ def whole(words: int) -> Array:
 
 def fill(cells: Sequence[Sequence[Word]], rows: slice | Array, out: Array) -> None:
     """Write the cells of some rows: one row of `out`, whole numbers of 64 bits, for each cell."""
-    reals, halves = out.view(np.float64), out.view(np.int32)
+    reals = out.view(np.float64)
     for k, made in enumerate(cells):
-        if len(made) == 1:
-            values = made[0](rows)
-            (reals if values.dtype == np.float64 else out)[k] = values
+        values = made[0](rows)
+        if len(made) == 2:
+            scan.pair(values, made[1](rows), out[k])
         else:
-            for half, make in enumerate(made):
-                halves[k, half ^ FIRST :: 2] = make(rows)
+            (reals if values.dtype == np.float64 else out)[k] = values

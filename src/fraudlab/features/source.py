@@ -53,6 +53,8 @@ class Source:
         """Return whether a word of `plan`, or the place, is missing in any row."""
         if word[0] == "number":
             self.number(word[1])  # finds it out on the way
+        if word[0] == "label":
+            return self._label_facts()[1] > 0
         return self.once(("missing", word), lambda: not self._has(word).all())
 
     def codes(self, name: str) -> tuple[Array, Any]:
@@ -92,7 +94,11 @@ class Source:
 
     def prompt(self, delay: int) -> bool:
         """Return whether every label there is is known by `delay` after its payment."""
-        return delay >= self.once("delay", lambda: scan.longest_delay(self._label_time(), self.time, self.fraud()[1]))
+        return delay >= self._label_facts()[0]
+
+    def _label_facts(self) -> tuple[int, int]:
+        """Return the longest delay of a label and how many rows have none."""
+        return self.once("labels", lambda: scan.label_facts(self._label_time(), self.time, self.fraud()[1]))
 
     def _label_time(self) -> Array:
         return self.once("label_time", lambda: self._moments("label_time"))
@@ -178,11 +184,12 @@ class Source:
             )
         if rising and not same:
             return None
+        whole = pd.api.types.is_integer_dtype(ids.dtype)
+        if rising and whole and scan.ties_rise(time, ids.to_numpy()):
+            return None
         if rising and not scan.longer_ties(time, LONG_TIE):
-            if pd.api.types.is_integer_dtype(ids.dtype):
+            if whole:
                 rank = ids.to_numpy()
-                if scan.ties_rise(time, rank):
-                    return None
             else:  # ranking text is slow: only where it decides
                 tied = np.zeros(len(self), bool)  # rows of Arrow's text taken by number would be copied all together
                 tied[scan.tied_rows(time)] = True
@@ -284,7 +291,7 @@ class Source:
 
 
 def _numbers(rows: slice | Array) -> Array:
-    return np.arange(rows.start, rows.stop, dtype=np.int32) if isinstance(rows, slice) else rows
+    return np.arange(rows.start, rows.stop, dtype=np.int32) if isinstance(rows, slice) else rows.astype(np.int32)
 
 
 def _flags(masks: Sequence[Array], rows: slice | Array, dtype: type) -> Array:

@@ -25,7 +25,7 @@ LAST_QUANTILE, LAST_PERCENTILE = range(90, 92)
 CODES = 92
 INSTEAD = np.arange(CODES)
 INSTEAD[RANKS], INSTEAD[QUANTILE], INSTEAD[PERCENTILE] = -1, LAST_QUANTILE, LAST_PERCENTILE
-NONE, ONE, TWO, THREE, FOUR = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+NONE, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 ROWS = np.uint64(64)  # of the result that are written together
 WIDTH = at.WIDTH  # of an operation: code, target, lo, hi, value, bit, counts, and four that depend on the code
 
@@ -72,27 +72,21 @@ def ask(rows, first, end, columns, out):
 def scatter(block, rows, start, columns, out):
     """Write the block's columns to the caller's rows: out[rows[i], columns[k]] = block[k, i].
 
-    Some columns of some rows at a time: their rows stay near meanwhile.
+    Two columns of some rows at a time: the rows stay near meanwhile.
     """
     many, end = np.uint64(columns.size), np.uint64(block.shape[1])
     for begin in range(np.uint64(start), end, ROWS):
         after = min(begin + ROWS, end)
-        k = NONE
-        while k + THREE < many:
+        for k in range(NONE, many - many % TWO, TWO):
             a, b = np.uint64(columns[k]), np.uint64(columns[k + ONE])
-            c, d = np.uint64(columns[k + TWO]), np.uint64(columns[k + THREE])
             for i in range(begin, after):
                 row = np.uint64(rows[i])
                 out[row, a] = block[k, i]
                 out[row, b] = block[k + ONE, i]
-                out[row, c] = block[k + TWO, i]
-                out[row, d] = block[k + THREE, i]
-            k += FOUR
-        while k < many:
-            a = np.uint64(columns[k])
+        if many % TWO:
+            a = np.uint64(columns[many - ONE])
             for i in range(begin, after):
-                out[np.uint64(rows[i]), a] = block[k, i]
-            k += ONE
+                out[np.uint64(rows[i]), a] = block[many - ONE, i]
 
 
 @kernel
