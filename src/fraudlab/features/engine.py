@@ -314,7 +314,7 @@ def _start_entity(
     if (todo.ops[:, 0] == program.NEW).all():
         wait(touched)
         return [pool.submit(_write_new, code, groups, source.order, columns, out)]
-    spans = list(pairwise(np.linspace(0, code.size, 8 * threads + 1 if whole else 2).astype(int).tolist()))
+    spans = list(pairwise(np.linspace(0, code.size, 4 * threads + 1 if whole else 2).astype(int).tolist()))
     sizes = sizes_in(spans, code, groups)
     before = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     capacity = max(CHUNK, int(np.diff(before).max(initial=0)))
