@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numba.core.sigutils import normalize_signature
 
-from fraudlab.features import FeatureSet, count, median
+from fraudlab.features import FeatureSet, count, median, packing
 from fraudlab.features.kernels import (
     edges,
     helper,
@@ -42,6 +42,7 @@ nearest, multiply, window_sum, window_spread, spread_by_visits = (
     for part in (sums.nearest, sums.multiply, sums.window_sum, sums.window_spread, sums.spread_by_visits)
 )
 select = jit.kernel(windows.select.py_func)
+spread_word = jit.kernel(program.spread_word.py_func)
 move_on, direction = jit.kernel(edges.move_on.py_func), jit.kernel(places.direction.py_func)
 empty_set, toggle, held_before, held_at, held_after, sort_rows = (
     jit.kernel(part.py_func)
@@ -321,11 +322,65 @@ def test_facts_of_numbers(values):
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 8))
 def test_order_and_ties_of_times(times, most):
-    falls, same = source.time_order(np.array(times, np.int64))
+    falls, same, _ = source.time_order(np.array(times, np.int64))
     pairs = list(pairwise(times))
     assert (falls, same) == (sum(a > b for a, b in pairs), sum(a == b for a, b in pairs))
     longest = max(Counter(times).values(), default=0)
     assert source.longer_ties(np.array(sorted(times), np.int64), most) == (longest > most)
+
+
+MOMENTS = st.one_of(
+    st.integers(-(2**31), 2**31).map(lambda seconds: seconds * 10**6),
+    st.integers(-(2**20), 2**20),
+    st.integers(-(2**62), 2**62),
+)
+
+
+@given(st.lists(MOMENTS, min_size=1, max_size=12), st.integers(-(2**40), 2**40))
+def test_times_whole_seconds_apart_are_found_and_come_back(apart, first):
+    time_ = np.array([first, *(first + d for d in apart)], np.int64)
+    odd = source.time_order(time_)[2]
+    assert odd == sum(d % 10**6 != 0 or abs(d) >= 2**31 * 10**6 for d in apart)
+    if not odd:
+        seconds = np.empty(time_.size, np.int32)
+        source.seconds_since(time_, first, seconds)
+        assert (seconds.astype(np.int64) * 10**6 + first).tolist() == time_.tolist()
+
+
+@given(
+    st.lists(st.sampled_from(["whole", "real", "half", "seconds"]), min_size=1, max_size=7),
+    st.integers(1, 40),
+    st.randoms(use_true_random=False),
+)
+def test_words_come_back_from_their_cells_at_their_groups(kinds, rows, rng):
+    columns = {
+        "whole": lambda: np.array([rng.randrange(-(2**63), 2**63) for _ in range(rows)], np.int64),
+        "real": lambda: np.array([rng.choice([math.nan, -0.0, rng.gauss(0, 1e9)]) for _ in range(rows)]),
+        "half": lambda: np.array([rng.randrange(-(2**31), 2**31) for _ in range(rows)], np.int32),
+    }
+    columns["seconds"] = columns["half"]
+    words = [columns[kind]() for kind in kinds]
+    made = {"half": (1, 0), "seconds": (10**6, 77)}
+    packed = packing.pack(
+        [packing.Half(word.__getitem__, *made[kind]) if kind in made else word.__getitem__
+         for word, kind in zip(words, kinds, strict=True)]
+    )  # fmt: skip
+    codes = np.array([rng.randrange(-1, 4) for _ in range(rows)], np.int32)
+    sizes = np.bincount(codes[codes >= 0], minlength=4)
+    cells = np.empty((len(packed.cells), rows), np.int64)
+    laid = np.empty((sizes.sum(), len(packed.cells)), np.int64)
+    packing.fill(packed.cells, slice(0, rows), cells)
+    windows.place_rows(cells, codes, np.cumsum(sizes) - sizes, np.empty(rows, np.int64), laid)
+    order = np.argsort(codes, kind="stable")[(codes < 0).sum() :]
+    for number, (word, kind) in enumerate(zip(words, kinds, strict=True)):
+        found = np.empty(len(laid), np.int64)
+        spread_word(laid.reshape(-1), np.uint64(packed.layout[number, 0]), np.uint64(laid.shape[1]),
+                    packed.layout[number], found)  # fmt: skip
+        unit, base = made.get(kind, (1, 0))
+        wanted = word if kind == "real" else word.astype(np.int64) * unit + base
+        assert found.tolist() == wanted[order].view(np.int64).tolist()
+    halves = sum(kind in made for kind in kinds)
+    assert len(packed.cells) == len(kinds) - halves + (halves + 1) // 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=40), st.randoms())

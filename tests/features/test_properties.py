@@ -26,6 +26,7 @@ from oracle import (
 
 from fraudlab.features import FeatureSet, engine
 from fraudlab.features.kernels import jit
+from fraudlab.features.source import Source
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,17 @@ def test_names_of_entities_and_larger_ids_move_no_bit(frame, expected):
     assert_equal_bits(EVERYTHING.compute(renamed), expected)
     as_text = frame.assign(transaction_id=frame["transaction_id"].map("{:09d}".format))
     assert_equal_bits(EVERYTHING.compute(as_text), expected)
+
+
+def test_times_kept_as_seconds_or_as_microseconds_give_the_same_bits(frame):
+    whole = frame.assign(event_time=frame["event_time"].dt.floor("s"))
+    stranger = whole.iloc[-1:].assign(transaction_id="stranger", is_fraud=pd.NA)
+    stranger[["customer_id", "device_id"]] = "stranger"
+    stranger["merchant_id"] = -1
+    stranger["event_time"] = whole["event_time"].max() + pd.Timedelta(microseconds=1)
+    both = pd.concat([whole, stranger])
+    assert (Source(whole, "").whole_seconds, Source(both, "").whole_seconds) == (True, False)
+    assert_equal_bits(EVERYTHING.compute(both).iloc[:-1], EVERYTHING.compute(whole))
 
 
 def test_memory_touched_late_loses_no_value(frame, expected, monkeypatch):

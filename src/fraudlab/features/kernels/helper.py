@@ -12,10 +12,10 @@ from types import ModuleType
 ROWS = "int64[:, ::1]"
 KERNELS = {
     "program.run": (
-        f"int64[::1], {ROWS}, float64[:, ::1], {ROWS}, int32[::1], int64[::1], int64[::1], int64[::1], int64, int64, "
-        "int64, int64[::1], int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], float32[:, ::1]"
+        f"int64[::1], {ROWS}, float64[:, ::1], {ROWS}, {ROWS}, int64[::1], int64[::1], int64[::1], int64[::1], int64, "
+        "int64, int64, int64[::1], int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], float32[:, ::1]"
     ),
-    "windows.place_rows": f"{ROWS}, int32[::1], int32[::1], int64[::1], int64[::1], {ROWS}, int32[::1]",
+    "windows.place_rows": f"{ROWS}, int32[::1], int64[::1], int64[::1], {ROWS}",
     "windows.group_sizes": "int32[::1], int64[::1]",
 }
 """What they are called with."""

@@ -31,16 +31,33 @@ WIDTH = at.WIDTH  # of an operation: code, target, lo, hi, value, bit, counts, a
 
 
 @part
-def spread_word(packed, layout, w, first, out):
-    """Write a word of the rows from `first` on; see `fraudlab.features.packing` for its layout."""
-    first = np.uint64(first)
-    cell, shift, unit, base = np.uint64(layout[w, 0]), layout[w, 1], layout[w, 2], layout[w, 3]
+def spread_word(cells, first, apart, word, out):
+    """Write a word of some rows, whose cells lie `apart` from `first` on; `word` is its row of the layout."""
+    shift, unit, base = word[1], word[2], word[3]
     if unit == 0:
         for i in range(np.uint64(out.size)):
-            out[i] = packed[first + i, cell]
+            out[i] = cells[first + apart * i]
     else:
         for i in range(np.uint64(out.size)):
-            out[i] = base + unit * np.int64(np.int32(packed[first + i, cell] >> shift))
+            out[i] = base + unit * np.int64(np.int32(cells[first + apart * i] >> shift))
+
+
+@part
+def spread_words(packed, layout, first, frame):
+    """Write the words of the chunk's rows, from `first` on, one kind after the other."""
+    cells = packed.reshape(-1)
+    kinds = np.uint64(packed.shape[1])
+    first = np.uint64(first) * kinds
+    if kinds == TWO:  # of cells side by side the processor reads eight at once, of others one
+        room = at.slots(frame, 0, 2)  # nothing is in the slots yet
+        for i in range(np.uint64(frame[at.ROWS])):
+            room[0, i] = cells[first + TWO * i]
+            room[1, i] = cells[first + TWO * i + ONE]
+        for w in range(layout.shape[0]):
+            spread_word(room[layout[w, 0]], NONE, ONE, layout[w], at.word(frame, w))
+    else:
+        for w in range(layout.shape[0]):
+            spread_word(cells, first + np.uint64(layout[w, 0]), kinds, layout[w], at.word(frame, w))
 
 
 @part
@@ -146,8 +163,7 @@ def run(
         zeros = at.seen(frame, 2)
         for i in range(m + 2):
             zeros[i] = 0
-        for w in range(layout.shape[0]):
-            spread_word(packed, layout, w, a, at.word(frame, w))
+        spread_words(packed, layout, a, frame)
         to = at.word(frame, width)
         if rows.size:
             for i in range(start, m):
