@@ -44,7 +44,7 @@ nearest, multiply, window_sum, window_spread, spread_by_visits = (
 select = jit.kernel(windows.select.py_func)
 spread_word = jit.kernel(program.spread_word.py_func)
 move_on, direction = jit.kernel(edges.move_on.py_func), jit.kernel(places.direction.py_func)
-empty_set, toggle, held_before, held_at, held_after, sort_rows = (
+empty_set, toggle, held_before, held_at, held_after, in_order, sort_rows = (
     jit.kernel(part.py_func)
     for part in (
         ranked.empty_set,
@@ -52,6 +52,7 @@ empty_set, toggle, held_before, held_at, held_after, sort_rows = (
         ranked.held_before,
         ranked.held_at,
         ranked.held_after,
+        ranked.in_order,
         ranked.sort_rows,
     )
 )
@@ -233,7 +234,8 @@ def test_a_set_of_ranks_counts_and_finds_as_a_sorted_list_does(size, drawn):
 def test_rows_are_sorted_by_their_keys_and_equal_ones_stay_in_their_order(keys, before):
     rows = np.arange(len(keys))
     before = min(before, len(keys))
-    sort_rows(np.array(keys), rows, before, len(keys), np.empty_like(rows))
+    sorted_keys = np.array([in_order(key) for key in keys], np.int64)
+    sort_rows(sorted_keys, rows, np.empty_like(rows), np.empty_like(rows), before, len(keys))
     assert rows[:before].tolist() == list(range(before))
     assert rows[before:].tolist() == sorted(range(before, len(keys)), key=keys.__getitem__)
 

@@ -286,10 +286,10 @@ def test_labels_in_the_order_of_rows_and_labels_in_any_order_are_counted_alike()
             else max(row["label_time"], row["time"])
             for row in of_one
         ]
-        enter, by_enter, settled = np.zeros((3, len(of_one)), np.int64)
+        enter, by_enter, settled, keys, spare = np.zeros((5, len(of_one)), np.int64)
         time = np.array([row["time"] for row in of_one])
         ends = np.array([0, len(of_one)])
-        label_kernels.entering(np.array(known), time, 0, ends, enter, by_enter, settled)
+        label_kernels.entering(np.array(known), time, 0, ends, enter, by_enter, settled, keys, spare)
         assert bool(settled[0]) == in_order
         assert (by_enter.tolist() == list(range(len(of_one)))) == in_order
 

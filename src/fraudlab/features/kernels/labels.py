@@ -18,11 +18,11 @@ NEVER = np.iinfo(np.int64).max
 
 
 @inlined
-def entering(known, time, delay, ip, enter, by_enter, settled):
+def entering(known, time, delay, ip, enter, by_enter, settled, keys, spare):
     """Write when each label enters, and each group's rows in the order in which they do.
 
     A group whose labels enter in the order of its rows, which is common, is told by `settled` at its first row; there
-    a row without a label gets the moment of the one before it, so that `enter` never falls.
+    a row without a label gets the moment of the one before it, so that `enter` never falls. keys, spare : room.
     """
     for g in range(ip.size - 1):
         a = ip[g]
@@ -42,7 +42,9 @@ def entering(known, time, delay, ip, enter, by_enter, settled):
                     enter[i] = before
                 before = enter[i]
         else:
-            sort_rows(enter, by_enter, a, ip[g + 1], settled)
+            for i in range(a, ip[g + 1]):
+                keys[i] = enter[i]
+            sort_rows(keys, by_enter, spare, settled, a, ip[g + 1])
             settled[a] = False
 
 

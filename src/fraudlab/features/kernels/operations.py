@@ -145,7 +145,7 @@ def ranks(f):
     to = f[TARGET]
     windows.ranks(
         value(f, f[VALUE]), word(f, f[FLAGS]), f[FLAG], ends(f), slot(f, to), slot(f, to + 1), slot(f, to + 2),
-        slot(f, to + 3),
+        slot(f, to + 3), seen(f, 0), seen(f, 1),
     )  # fmt: skip
 
 
@@ -161,7 +161,10 @@ def spread(f):
 @operation(program.ENTERING)
 def entering(f):
     to = f[TARGET]
-    labels.entering(word(f, f[A]), word(f, 0), f[VALUE], ends(f), slot(f, to), slot(f, to + 1), slot(f, to + 2))
+    labels.entering(
+        word(f, f[A]), word(f, 0), f[VALUE], ends(f), slot(f, to), slot(f, to + 1), slot(f, to + 2), seen(f, 0),
+        seen(f, 1),
+    )  # fmt: skip
 
 
 @operation(program.ENTERED)
@@ -245,7 +248,7 @@ def zscore(f):
 def extreme(f):
     windows.extreme(
         f[A], f[B] != 0, value(f, f[VALUE]), word(f, f[FLAGS]), f[FLAG], ends(f), edge(f, f[LO]), edge(f, f[HI]),
-        seen(f, 0), f[START], column(f, f[TARGET]),
+        seen_real(f, 0), f[START], column(f, f[TARGET]),
     )  # fmt: skip
 
 

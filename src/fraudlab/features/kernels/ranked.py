@@ -11,6 +11,7 @@ from fraudlab.features.kernels.jit import part
 
 # Indices that cannot be negative save a check per access.
 NONE, ONE, TWO, FOUR = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(4)
+NO_SIGN = np.int64(2**63 - 1)
 FEW = np.uint64(8)  # rows that are sorted by counting
 WORD, IN_WORD = np.uint64(6), np.uint64(63)  # the bits of a number that say which word, and where in it
 PAIRS, FOURS = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)
@@ -18,26 +19,34 @@ EIGHTS, BYTES = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
 
 
 @part
-def sort_rows(keys, rows, a, b, work):
-    """Sort rows[a:b] by their keys, equal ones staying in their order (a merge sort; `work` is as long as `rows`).
+def in_order(value):
+    """Return a whole number for a number, in the same order; zero has no sign."""
+    bits = np.float64(value + 0.0).view(np.int64)
+    return bits ^ ((bits >> 63) & NO_SIGN)
+
+
+@part
+def sort_rows(keys, rows, spare_keys, spare_rows, a, b):
+    """Sort keys[a:b], whole numbers, and rows[a:b] with them; equal ones stay in their order (a merge sort).
 
     Nothing is decided by a branch, of which the processor would guess every other one wrong: a few rows at a time find
-    their place by counting, and a merge takes the smaller of two heads by arithmetic.
+    their place by counting, and a merge takes the smaller of two heads by arithmetic. What is spare is as long.
     """
     first = np.uint64(a)
     last = np.uint64(b)
     for left in range(first, last, FEW):
         end = min(left + FEW, last)
         for i in range(left, end):
-            key = keys[np.uint64(rows[i])]
+            key = keys[i]
             place = left
             for k in range(left, i):
-                place += np.uint64(keys[np.uint64(rows[k])] <= key)
+                place += np.uint64(keys[k] <= key)
             for k in range(i + ONE, end):
-                place += np.uint64(keys[np.uint64(rows[k])] < key)
-            work[place] = rows[i]
-    given, made = work, rows
-    inside = False  # whether what is sorted so far lies in `rows`
+                place += np.uint64(keys[k] < key)
+            spare_keys[place] = key
+            spare_rows[place] = rows[i]
+    given, made, given_rows, made_rows = spare_keys, keys, spare_rows, rows
+    inside = False  # whether what is sorted so far lies in `keys` and `rows`
     width = FEW
     while width < last - first:
         for left in range(first, last, TWO * width):
@@ -47,25 +56,31 @@ def sort_rows(keys, rows, a, b, work):
             end = min(middle + width, last)
             k = left
             while i < middle and j < end:
-                swap = keys[np.uint64(given[j])] < keys[np.uint64(given[i])]
-                made[k] = given[j] if swap else given[i]
+                swap = given[j] < given[i]
+                which = j if swap else i
+                made[k] = given[which]
+                made_rows[k] = given_rows[which]
                 j += np.uint64(swap)
                 i += np.uint64(not swap)
                 k += ONE
             while i < middle:
                 made[k] = given[i]
+                made_rows[k] = given_rows[i]
                 i += ONE
                 k += ONE
             while j < end:
                 made[k] = given[j]
+                made_rows[k] = given_rows[j]
                 j += ONE
                 k += ONE
         given, made = made, given
+        given_rows, made_rows = made_rows, given_rows
         inside = not inside
         width *= TWO
     if not inside:
         for k in range(first, last):
-            rows[k] = work[k]
+            keys[k] = spare_keys[k]
+            rows[k] = spare_rows[k]
 
 
 @part
