@@ -7,7 +7,7 @@ take much memory for some entities at a time. Either way the threads share both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -87,29 +87,49 @@ def compute(specs: Iterable[Any], requires: Iterable[str], frame: pd.DataFrame, 
         cells = max((many_cells(source, todo) for todo in plans.values()), default=0)
         whole = Room() if 8 * len(frame) * cells <= max(out.nbytes // 4, LEAST_ROOM) else None
         workers = Workers(pool, touched, [Room() for _ in range(pool._max_workers)], whole)
-        # Columns are coded, and graphs grown, while the kernels of another entity run: first one that needs few codes,
-        # then those that have the most to do.
-        needs = {entity: {*entity, *coded(todo)} for entity, todo in plans.items()}
-        order: list[tuple[str, ...]] = sorted(plans, key=lambda entity: -len(plans[entity].ops))
-        if order:
-            order.insert(0, order.pop(order.index(min(order, key=lambda entity: len(needs[entity])))))
+        order = in_turn(plans)
         if () in work:
             order.insert(1, ())
+        ready: dict[tuple[str, ...], Ready] = {}
         running: list[Future] = []
-        for entity, following in pairwise([*order, ()]):
-            if entity:
-                columns = np.concatenate([columns for _, columns in work[entity]])
-                started = _start_entity(source, entity, plans[entity], columns, out, workers, running)
-            else:
+        for k, entity in enumerate(order):
+            columns = np.concatenate([columns for _, columns in work[entity]])
+            if not entity:
                 started = _start_rows(source, work[entity], out, workers)
+            elif only_new(plans[entity]):
+                started = _write_new(source, entity, columns, out, workers)
+            else:
+                mine = ready.pop(entity, None) or _make_ready(source, entity, plans[entity], workers)
+                started = _start_entity(source, plans[entity], mine, columns, out, workers, running)
             source.keep({name for members in work.values() for spec, _ in members for name in spec.requires})
             del work[entity]
-            for name in needs.get(following, ()):
-                source.codes(name)
-            _finish(running if pool._max_workers > 1 else started)
-            running = started
+            # Where there is memory for all rows of one entity, there is also for what is made of the others' columns.
+            for ahead in order[k + 1 :] if whole else order[k + 1 : k + 2]:
+                if ahead and ahead not in ready and not only_new(plans[ahead]):
+                    ready[ahead] = _make_ready(source, ahead, plans[ahead], workers)
+            if started:
+                _finish(running if pool._max_workers > 1 else started)
+                running = started
         _finish(running)
     return out
+
+
+def in_turn(plans: Mapping[tuple[str, ...], Plan]) -> list[tuple[str, ...]]:
+    """Return the entities in the order in which they are computed.
+
+    Columns are coded, and graphs grown, while the kernels of another entity run: first one that needs few codes, then
+    the one that has the most to do, and beside it those that need no kernels.
+    """
+    needs = {entity: len({*entity, *coded(todo)}) for entity, todo in plans.items()}
+    few = min(plans, key=lambda entity: (needs[entity], -len(plans[entity].ops)), default=())
+    most = max((entity for entity in plans if entity != few), key=lambda entity: len(plans[entity].ops), default=())
+    rank = {few: 0, most: 1}
+    return sorted(plans, key=lambda entity: (rank.get(entity, 2), not only_new(plans[entity])))
+
+
+def only_new(todo: Plan) -> bool:
+    """Return whether a plan only asks which rows are the first of their entity: that needs no grouping."""
+    return bool((todo.ops[:, 0] == program.NEW).all())
 
 
 def coded(todo: Plan) -> list[str]:
@@ -248,19 +268,12 @@ def sizes_in(spans: Sequence[tuple[int, int]], code: Array, groups: int) -> Arra
     return sizes
 
 
-def group_all(
-    source: Source,
-    packed: Packing,
-    code: Array,
-    spans: Sequence[tuple[int, int]],
-    sizes: Array,
-    workers: Workers,
-    running: list[Future],
-) -> Groups:
-    """Return what `group` does of all rows, the pool's threads with a span of them each, of these `sizes_in`.
+def group_all(source: Source, ready: Ready, workers: Workers, running: list[Future]) -> Groups:
+    """Return what `group` does of all rows, the pool's threads with a span of them each.
 
     running : what must be done before the rows of another entity kind may be overwritten.
     """
+    code, _, spans, sizes, packed, _ = ready
     ends = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     free = ends[:-1] + np.cumsum(sizes, axis=0) - sizes
     _finish(running)
@@ -294,10 +307,35 @@ def place(
         windows.place_rows(some, code[start:end], free, to, packed)
 
 
+class Ready(NamedTuple):
+    """What is made of the columns before the kernels of an entity run.
+
+    Attributes
+    ----------
+    code, groups : see `entity_codes`. spans, sizes : of rows, and `sizes_in` them. packed : see `packing`. codes : how
+    many codes one of the words has at most.
+    """
+
+    code: Array
+    groups: int
+    spans: list[tuple[int, int]]
+    sizes: Array
+    packed: Packing
+    codes: int
+
+
+def _make_ready(source: Source, entity: tuple[str, ...], todo: Plan, workers: Workers) -> Ready:
+    code, groups = entity_codes(source, entity)
+    many = 4 * workers.pool._max_workers if workers.whole else 1
+    spans = list(pairwise(np.linspace(0, code.size, many + 1).astype(int).tolist()))
+    codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
+    return Ready(code, groups, spans, sizes_in(spans, code, groups), packing(source, todo), codes)
+
+
 def _start_entity(
     source: Source,
-    entity: tuple[str, ...],
     todo: Plan,
+    ready: Ready,
     columns: Array,
     out: Array,
     workers: Workers,
@@ -309,60 +347,57 @@ def _start_entity(
     at a time in a room of its own; how many depends on what all `rooms` may take.
     """
     pool, touched, rooms, whole = workers
+    code, _, _, sizes, packed, codes = ready
     threads = pool._max_workers
-    code, groups = entity_codes(source, entity)
-    if (todo.ops[:, 0] == program.NEW).all():
-        wait(touched)
-        return [pool.submit(_write_new, code, groups, source.order, columns, out)]
-    spans = list(pairwise(np.linspace(0, code.size, 4 * threads + 1 if whole else 2).astype(int).tolist()))
-    sizes = sizes_in(spans, code, groups)
     before = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
     capacity = max(CHUNK, int(np.diff(before).max(initial=0)))
-    codes = max((len(source.codes(name)[1]) for name in coded(todo)), default=0)
-    packed = packing(source, todo)
-    grouped = None
-    if whole is not None:
-        grouped = group_all(source, packed, code, spans, sizes, workers, running)
+    grouped = None if whole is None else group_all(source, ready, workers, running)
     wait(touched)  # before anything is written: a page touched late would lose a value
-    if before[-1] < len(source):
-        without = np.flatnonzero(code < 0)
-        out[np.ix_(without if source.order is None else source.order[without], columns)] = np.nan
 
-    if grouped is not None:
+    def work_on(part: tuple[int, int]) -> None:
+        run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
 
-        def work_on(part: tuple[int, int]) -> None:
-            run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
-
-        return [pool.submit(work_on, part) for part in cut(before, 16 * threads)]
-
-    often = -(-8 * len(packed.cells) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
-    parts = cut(before, threads * max(often, 2))
-    places = None
-    if len(parts) > 1:  # dealt to the parts
-        free, part_of = before[[first for first, _ in parts]], np.repeat(np.arange(len(parts)), np.diff(parts).ravel())
-        places = np.empty(int(before[-1]), np.int32)
-        scan.dealt(code, part_of, free, places)
-
-    def work(first: int, end: int) -> None:
-        mine = None if places is None else places[before[first] : before[end]]
+    def work(part: tuple[int, int]) -> None:
+        mine = None if places is None else places[before[part[0]] : before[part[1]]]
         room = rooms.pop()
         try:
-            own = code if mine is None else code[mine] - np.int32(first)
-            grouped = group(source, packed, own, end - first, mine, room)
-            run(todo, grouped, (0, end - first), capacity, room.zeros(codes), columns, out)
+            own = code if mine is None else code[mine] - np.int32(part[0])
+            laid = group(source, packed, own, part[1] - part[0], mine, room)
+            run(todo, laid, (0, part[1] - part[0]), capacity, room.zeros(codes), columns, out)
         finally:
             rooms.append(room)
 
-    return [pool.submit(work, *part) for part in parts]
+    if grouped is not None:
+        started = [pool.submit(work_on, part) for part in cut(before, 16 * threads)]
+    else:
+        often = -(-8 * len(packed.cells) * int(before[-1]) // max(out.nbytes // ROOMS, LEAST_ROOM))
+        parts = cut(before, threads * max(often, 2))
+        places = dealt(code, before, parts) if len(parts) > 1 else None
+        started = [pool.submit(work, part) for part in parts]
+    if before[-1] < len(source):
+        without = np.flatnonzero(code < 0)
+        out[np.ix_(without if source.order is None else source.order[without], columns)] = np.nan
+    return started
 
 
-def _write_new(code: Array, groups: int, order: Array | None, columns: Array, out: Array) -> None:
-    """Fill columns that say which rows are the first of their entity: that needs no grouping. Rows as in `order`."""
+def dealt(code: Array, before: Array, parts: Sequence[tuple[int, int]]) -> Array:
+    """Return the rows of each part of the groups, one part after the other; `before` a group lie so many rows."""
+    free, part_of = before[[first for first, _ in parts]], np.repeat(np.arange(len(parts)), np.diff(parts).ravel())
+    places = np.empty(int(before[-1]), np.int32)
+    scan.dealt(code, part_of, free, places)
+    return places
+
+
+def _write_new(source: Source, entity: tuple[str, ...], columns: Array, out: Array, workers: Workers) -> list[Future]:
+    """Fill columns that say which rows are the first of their entity, see `only_new`; nothing is left to wait for."""
+    code, groups = entity_codes(source, entity)
+    wait(workers.touched)
     first = np.empty(code.size, bool)
     scan.first_rows(code, np.zeros(groups, bool), first)
     new = np.where(code < 0, np.nan, first)
     for column in columns:
-        out[slice(None) if order is None else order, column] = new
+        out[slice(None) if source.order is None else source.order, column] = new
+    return []
 
 
 def cut(ends: Array, pieces: int) -> list[tuple[int, int]]:
