@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,6 +42,7 @@ from recipes import BOOK_12, book_pandas, book_recipes, dict_of_columns, ties
 from rich.console import Console
 
 from fraudlab.features import FeatureSet
+from fraudlab.features.kernels import jit
 from fraudlab.features.sets import CARD_V1
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,13 +104,16 @@ class Bench:
 
 
 def warm_memory() -> None:
-    """Write some memory and free it.
+    """Write some memory with every core, and free it.
 
     A host of virtual machines may take back what lay free for some seconds; to write that for the first time takes up
-    to twenty times as long. With this a run does not pay for how long the one before it took, or for memory that it
-    gives back where others keep theirs.
+    to twenty times as long. A core that had nothing to do comes back slowly, too. With this a run does not pay for how
+    long the one before it took, or for memory that it gives back where others keep theirs.
     """
-    np.empty(min(WARM, psutil.virtual_memory().available // 4), np.uint8).fill(1)
+    cores = jit.threads()
+    share = min(WARM, psutil.virtual_memory().available // 4) // cores
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(lambda _: np.empty(share, np.uint8).fill(1), range(cores)))
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], times: int) -> dict[str, dict[str, Any]]:
