@@ -170,6 +170,7 @@ def _start_rows(source: Source, members: list[tuple[Any, Array]], out: Array, wo
 
 
 def _finish(running: list[Future]) -> None:
+    wait(running)  # for all of them at once: to wake up for each would disturb those at work
     for each in running:
         each.result()
 
