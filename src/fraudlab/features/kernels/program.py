@@ -49,7 +49,7 @@ def spread_words(packed, layout, first, frame):
     kinds = np.uint64(packed.shape[1])
     first = np.uint64(first) * kinds
     if kinds == TWO:  # of cells side by side the processor reads eight at once, of others one
-        room = at.slots(frame, 0, 2)  # nothing is in the slots yet
+        room = at.slots(frame, 0, 2)  # in the slots, and the block behind them, is nothing yet
         for i in range(np.uint64(frame[at.ROWS])):
             room[0, i] = cells[first + TWO * i]
             room[1, i] = cells[first + TWO * i + ONE]
