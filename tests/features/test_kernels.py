@@ -43,7 +43,8 @@ nearest, multiply, window_sum, window_spread, spread_by_visits = (
 )
 select = jit.kernel(windows.select.py_func)
 spread_word = jit.kernel(program.spread_word.py_func)
-move_on, direction = jit.kernel(edges.move_on.py_func), jit.kernel(places.direction.py_func)
+later, move_on = jit.kernel(edges.later.py_func), jit.kernel(edges.move_on.py_func)
+direction = jit.kernel(places.direction.py_func)
 empty_set, toggle, held_before, held_at, held_after, in_order, sort_rows = (
     jit.kernel(part.py_func)
     for part in (
@@ -133,6 +134,21 @@ def test_a_sum_just_above_half_way_rounds_up():
         sums.running_sums(np.array(values), ALL, -1, high, low)
         assert window_sum(high, low, 0, 3) == math.fsum(values)
     assert math.fsum([2.0**53, 1.0, 2.0**-12]) == 2.0**53 + 2
+
+
+@pytest.mark.parametrize(("largest", "paired"), [(2.0**30, True), (2.0**30 + 1e-3, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_running_sums_become_pairs_while_they_are_small(largest, paired, sign):
+    rng = np.random.default_rng(7)
+    values = sign * np.concatenate(([largest - 1.0], rng.exponential(1e-4, 900), [2.0**-12, 0.3, 0.25]))
+    values[1:] *= (1.0 - 2.0**-20) / abs(values[1:].sum())
+    values = np.concatenate((values, -values[1:], values[1:] * 2.0**-20))
+    high, low = np.empty((2, values.size + 1), np.int64)
+    sums.running_sums(values, ALL, -1, high, low)
+    assert (high[0] != 0) == paired
+    exact = [value - math.fmod(value, 2.0**-64) for value in values.tolist()]  # smaller parts are cut off
+    for lo, hi in rng.integers(0, values.size, (300, 2)).tolist():
+        assert window_sum(high, low, min(lo, hi), max(lo, hi)) == math.fsum(exact[min(lo, hi) : max(lo, hi)])
 
 
 def test_running_sums_may_wrap_around():
@@ -304,8 +320,9 @@ def test_moving_on_stops_at_the_end_whatever_is_behind_it(times, end, limit, beh
     end = min(end, len(times))
     time_ = np.concatenate((sorted(times[:end]), times[end:], np.full(8, behind))).astype(np.int64)
     for first in range(end + 1):
-        found = move_on(time_, np.uint64(first), np.uint64(end), limit)
-        assert found == next((j for j in range(first, end) if time_[j] > limit), end)
+        wanted = next((j for j in range(first, end) if time_[j] > limit), end)
+        assert move_on(time_, np.uint64(first), np.uint64(end), limit) == wanted
+        assert later(np.where(np.arange(time_.size) == end, limit + 1, time_), np.uint64(first), limit) == wanted
 
 
 @given(st.floats(-1e4, 1e4), st.sampled_from([1.0, 24.0, 360.0, 86_400e6]))
@@ -344,45 +361,47 @@ def test_times_whole_seconds_apart_are_found_and_come_back(apart, first):
     odd = source.time_order(time_)[2]
     assert odd == sum(d % 10**6 != 0 or abs(d) >= 2**31 * 10**6 for d in apart)
     if not odd:
-        seconds = np.empty(time_.size, np.int32)
-        source.seconds_since(time_, first, seconds)
-        assert (seconds.astype(np.int64) * 10**6 + first).tolist() == time_.tolist()
+        seconds, earliest = np.zeros(time_.size, np.int64), time_.min()
+        source.add_seconds(time_, earliest, 3, seconds)
+        assert ((seconds >> 3) * 10**6 + earliest).tolist() == time_.tolist()
 
 
-@given(
-    st.lists(st.sampled_from(["whole", "real", "half", "seconds"]), min_size=1, max_size=7),
-    st.integers(1, 40),
-    st.randoms(use_true_random=False),
-)
+def field_of(word: np.ndarray, bits: int, unit: int, base: int) -> packing.Field:
+    """Return a field of whole numbers from 0 on."""
+    return packing.Field(lambda rows, shift, out: source.add_bits(word[rows], 0, shift, out), bits, unit, base)
+
+
+@given(st.lists(st.sampled_from([0, 1, 1, 12, 21, 32, 52, 63, 64]), min_size=1, max_size=9), st.integers(1, 40),
+       st.randoms(use_true_random=False))  # fmt: skip
 def test_words_come_back_from_their_cells_at_their_groups(kinds, rows, rng):
-    columns = {
-        "whole": lambda: np.array([rng.randrange(-(2**63), 2**63) for _ in range(rows)], np.int64),
-        "real": lambda: np.array([rng.choice([math.nan, -0.0, rng.gauss(0, 1e9)]) for _ in range(rows)]),
-        "half": lambda: np.array([rng.randrange(-(2**31), 2**31) for _ in range(rows)], np.int32),
-    }
-    columns["seconds"] = columns["half"]
-    words = [columns[kind]() for kind in kinds]
-    made = {"half": (1, 0), "seconds": (10**6, 77)}
-    packed = packing.pack(
-        [packing.Half(word.__getitem__, *made[kind]) if kind in made else word.__getitem__
-         for word, kind in zip(words, kinds, strict=True)]
-    )  # fmt: skip
+    # Bits of a field, 64: a whole number without a field, 0: a real one.
+    words, packed, wanted = [], [], []
+    for bits in kinds:
+        if bits == 0:
+            words.append(np.array([rng.choice([math.nan, -0.0, rng.gauss(0, 1e9)]) for _ in range(rows)]))
+        else:
+            least = -(2**63) if bits == 64 else 0
+            words.append(np.array([rng.randrange(least, least + 2**bits) for _ in range(rows)], np.int64))
+        unit, base = rng.choice([(1, 0), (1, -1), (10**6, 77)]) if bits < 40 else (1, 0)
+        packed.append(field_of(words[-1], bits, unit, base) if 0 < bits < 64 else words[-1].__getitem__)
+        wanted.append(words[-1] if bits == 0 else words[-1] * unit + base)
+    packed = packing.pack(packed)
     codes = np.array([rng.randrange(-1, 4) for _ in range(rows)], np.int32)
     sizes = np.bincount(codes[codes >= 0], minlength=4)
-    cells = np.empty((len(packed.cells), rows), np.int64)
+    cells = np.full((len(packed.cells), rows), -1)
     laid = np.empty((sizes.sum(), len(packed.cells)), np.int64)
     packing.fill(packed.cells, slice(0, rows), cells)
     windows.place_rows(cells, codes, np.cumsum(sizes) - sizes, np.empty(rows, np.int64), laid)
     order = np.argsort(codes, kind="stable")[(codes < 0).sum() :]
-    for number, (word, kind) in enumerate(zip(words, kinds, strict=True)):
+    for number, word in enumerate(wanted):
         found = np.empty(len(laid), np.int64)
         spread_word(laid.reshape(-1), np.uint64(packed.layout[number, 0]), np.uint64(laid.shape[1]),
                     packed.layout[number], found)  # fmt: skip
-        unit, base = made.get(kind, (1, 0))
-        wanted = word if kind == "real" else word.astype(np.int64) * unit + base
-        assert found.tolist() == wanted[order].view(np.int64).tolist()
-    halves = sum(kind in made for kind in kinds)
-    assert len(packed.cells) == len(kinds) - halves + (halves + 1) // 2
+        assert found.tolist() == word[order].view(np.int64).tolist()
+    taken = [0] * len(packed.cells)
+    for bits, cell in zip(kinds, packed.layout[:, 0], strict=True):
+        taken[cell] += bits or 64
+    assert all(0 < bits <= 64 for bits in taken)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=40), st.randoms())

@@ -415,6 +415,10 @@ BAD_FRAMES = {
         {"event_time": lambda s: s.mask(s.index < 3)},
         "'event_time' must not be empty; found 3 empty rows",
     ),
+    "times before all history": (
+        {"event_time": lambda s: s.mask(s.index < 2, pd.Timestamp(5 - 2**63, unit="us", tz="UTC"))},
+        "'event_time' must not begin before 290,000 BC",
+    ),
     "naive labels": ({"label_time": lambda s: s.dt.tz_localize(None)}, "'label_time' must hold times in one time zone"),
     "missing ids": (
         {"transaction_id": lambda s: s.astype("Int64").mask(s.index < 2)},

@@ -136,8 +136,8 @@ def _lay_out(log: Log, source: Source, order: Array, number: Array) -> tuple[Arr
     first, held = log.offset[some], log.length[some]
     free[some] = first + held
     rows = np.empty((len(log.pool), 1), np.int64)
-    words = [[source.word(key, log.plan.bits)] for key in log.plan.words]
-    for cells, laid in ((words, log.pool), ([[source.half(engine.ROW, ()).make]], rows)):
+    words = [source.word(key, log.plan.bits) for key in log.plan.words]
+    for cells, laid in ((words, log.pool), ([source.word(engine.ROW, ())], rows)):
         engine.place(source, cells, entity, None, (0, entity.size), free.copy(), laid)
     rows = rows.ravel()
     log.length[some] += many

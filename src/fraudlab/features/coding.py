@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from fraudlab.features.kernels import source as scan
 
 SLICE = 65_536  # texts that are coded at a time
+MOST = 4  # codes per row
 
 Array = np.ndarray
 
@@ -29,7 +30,7 @@ def codes_of(values: pd.Series) -> tuple[Array, Any]:
     if isinstance(values.dtype, np.dtype) and values.dtype.kind == "i" and len(values):
         plain = values.to_numpy(np.int64)
         least, most = scan.extremes(plain)
-        if most - least < 4 * len(values):  # integers close together are codes already
+        if most - least < MOST * len(values):  # integers close together are codes already
             code = np.empty(len(values), np.int32)
             scan.shifted(plain, least, code)
             return code, range(least, most + 1)

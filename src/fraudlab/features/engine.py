@@ -18,7 +18,7 @@ import pandas as pd
 from fraudlab.features.graph import linked
 from fraudlab.features.kernels import jit, operations, program, windows
 from fraudlab.features.kernels import source as scan
-from fraudlab.features.packing import Packing, Word, fill, pack
+from fraudlab.features.packing import Packing, Put, Word, fill, lay, pack
 from fraudlab.features.plan import Plan, plan
 from fraudlab.features.source import Part, Source
 from fraudlab.features.specs import CurrentSpec, LinkSpec
@@ -229,19 +229,12 @@ def entity_codes(source: Source, entity: tuple[str, ...]) -> tuple[Array, int]:
 
 def packing(source: Source, todo: Plan) -> Packing:
     """Return how a plan's words, and each row's number as the last one, lie in memory."""
-    keys = [*todo.words, ROW]
-    return pack(
-        [
-            source.half(key, todo.bits) if source.fits_half(key, todo.bits) else source.word(key, todo.bits)
-            for key in keys
-        ]
-    )
+    return pack([source.field(key, todo.bits) for key in (*todo.words, ROW)])
 
 
 def many_cells(source: Source, todo: Plan) -> int:
     """Return how many cells `packing` makes."""
-    halves = sum(source.fits_half(key, todo.bits) for key in (*todo.words, ROW))
-    return len(todo.words) + 1 - halves + -(-halves // 2)
+    return 1 + max(cell for cell, _ in lay([source.bits_of(key, todo.bits) for key in (*todo.words, ROW)]))
 
 
 def group(source: Source, packed: Packing, code: Array, groups: int, places: Array | None, room: Room) -> Groups:
@@ -289,7 +282,7 @@ def group_all(source: Source, ready: Ready, workers: Workers, running: list[Futu
 
 def place(
     source: Source,
-    cells: Sequence[Sequence[Word]],
+    cells: Sequence[Word | Sequence[tuple[Put, int]]],
     code: Array,
     places: Array | None,
     span: tuple[int, int],

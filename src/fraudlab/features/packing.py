@@ -1,7 +1,7 @@
-"""How the words of a row lie in memory: in cells of 64 bits, each with one whole word or with the halves of two.
+"""How the words of a row lie in memory: side by side in cells of 64 bits, each with no more bits than it needs.
 
-A code, a row's number, flags, and times that are whole seconds apart fit 32 bits. The less a row takes, the sooner it
-is where its group lies, and the more rows fit into the same memory.
+A code, a row's number, flags, and times that are whole seconds apart need few. The less a row takes, the sooner it is
+where its group lies, and the more rows fit into the same memory.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fraudlab.features.kernels import source as scan
-
 Array = np.ndarray
 Word = Callable[[slice | Array], Array]
-HALF = 32  # bits
+"""Gives a word of some rows, as int64 or float64."""
+Put = Callable[[slice | Array, int, Array], None]
+"""Adds a word of some rows, shifted by so many bits, to numbers that are 0 there."""
+CELL = 64  # bits
 
 
-class Half(NamedTuple):
-    """A word as 32 bits: `base` + `unit` times what `make` gives of some rows."""
+class Field(NamedTuple):
+    """A word that is `base` + `unit` times a whole number from 0 on, of so many bits, which `put` adds to a cell."""
 
-    make: Word
+    put: Put
+    bits: int
     unit: int = 1
     base: int = 0
 
@@ -31,52 +33,68 @@ class Packing(NamedTuple):
 
     Attributes
     ----------
-    cells : for each cell the function of its word, or of its two halves, the lower first.
-    layout : (words, 4), per word its cell, by how many bits it is shifted, and unit and base of a half; unit 0: whole.
+    cells : for each cell its one word, or the fields in it, each with the number of bits by which it is shifted.
+    layout : (words, 5), per word its cell, its shift, the bits it has there, unit and base; unit 0: all of the cell.
     """
 
-    cells: list[list[Word]]
+    cells: list[Word | list[tuple[Put, int]]]
     layout: Array
 
 
-def pack(words: Sequence[Word | Half]) -> Packing:
-    """Put words into cells in their order; a half goes to the cell of the last half that is alone.
+def lay(bits: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the cell and the shift of words of so many bits: each goes to the first cell with room for it.
 
-    >>> number, code, row = (lambda rows: np.ones(1)), Half(lambda rows: np.ones(1, np.int32)), Half(lambda rows: rows)
-    >>> pack([code, number, row]).layout.tolist()
-    [[0, 0, 1, 0], [1, 0, 0, 0], [0, 32, 1, 0]]
+    >>> lay([24, 64, 1, 41, 39])
+    [(0, 0), (1, 0), (0, 24), (2, 0), (0, 25)]
     """
-    cells: list[list[Word]] = []
-    layout = np.zeros((len(words), 4), np.int64)
-    alone = -1
-    for number, word in enumerate(words):
-        if not isinstance(word, Half):
-            layout[number, 0] = len(cells)
-            cells.append([word])
-        elif alone < 0:
-            alone = len(cells)
-            layout[number] = alone, 0, word.unit, word.base
-            cells.append([word.make])
-        else:
-            layout[number] = alone, HALF, word.unit, word.base
-            cells[alone].append(word.make)
-            alone = -1
+    used: list[int] = []
+    found = []
+    for many in bits:
+        cell = next((cell for cell, taken in enumerate(used) if taken + many <= CELL), len(used))
+        if cell == len(used):
+            used.append(0)
+        found.append((cell, used[cell]))
+        used[cell] += many
+    return found
+
+
+def pack(words: Sequence[Word | Field]) -> Packing:
+    """Put words into cells, see `lay`.
+
+    >>> put = lambda rows, shift, out: None
+    >>> pack([Field(put, 20), lambda rows: np.ones(1), Field(put, 21, 1, -1)]).layout.tolist()
+    [[0, 0, 1048575, 1, 0], [1, 0, 0, 0, 0], [0, 20, 2097151, 1, -1]]
+    """
+    cells: list[Word | list[tuple[Put, int]]] = []
+    layout = np.zeros((len(words), 5), np.int64)
+    bits = [word.bits if isinstance(word, Field) else CELL for word in words]
+    for number, (word, (cell, shift)) in enumerate(zip(words, lay(bits), strict=True)):
+        layout[number, :2] = cell, shift
+        if not isinstance(word, Field):
+            cells.append(word)
+            continue
+        if cell == len(cells):
+            cells.append([])
+        cells[cell].append((word.put, shift))
+        layout[number, 2:] = (1 << word.bits) - 1, word.unit, word.base
     return Packing(cells, layout)
 
 
 def whole(words: int) -> Array:
     """Return the layout of so many words in a cell each."""
-    layout = np.zeros((words, 4), np.int64)
+    layout = np.zeros((words, 5), np.int64)
     layout[:, 0] = np.arange(words)
     return layout
 
 
-def fill(cells: Sequence[Sequence[Word]], rows: slice | Array, out: Array) -> None:
+def fill(cells: Sequence[Word | Sequence[tuple[Put, int]]], rows: slice | Array, out: Array) -> None:
     """Write the cells of some rows: one row of `out`, whole numbers of 64 bits, for each cell."""
     reals = out.view(np.float64)
     for k, made in enumerate(cells):
-        values = made[0](rows)
-        if len(made) == 2:
-            scan.pair(values, made[1](rows), out[k])
-        else:
+        if callable(made):
+            values = made(rows)
             (reals if values.dtype == np.float64 else out)[k] = values
+        else:
+            out[k] = 0
+            for put, shift in made:
+                put(rows, shift, out[k])

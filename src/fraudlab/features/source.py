@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fraudlab.features.coding import codes_of, is_arrow_text, numbered, text_ranks
+from fraudlab.features.coding import MOST, codes_of, is_arrow_text, numbered, text_ranks
 from fraudlab.features.kernels import source as scan
 from fraudlab.features.kernels.labels import NEVER
-from fraudlab.features.packing import HALF, Half, Word
+from fraudlab.features.packing import CELL, Field, Word
 from fraudlab.features.plan import BITS, FRAUD, Where
+from fraudlab.features.specs import LONGEST
 from fraudlab.schema import InputError
 
 LONG_TIE = 64  # rows of one moment that are put in order one by one; more are sorted
 LARGEST_SUM = 2.0**62
 MISSING = -NEVER - 1  # as a time
+EARLIEST = MISSING + 2 * LONGEST  # by the longest delay and window later than there are times
 
 Array = np.ndarray
 
@@ -31,6 +33,10 @@ class Source:
         self._memo: dict[Any, Any] = {}
         self.time = self._moments("event_time")
         self.order = self._total_order()
+        ends = [0, -1] if self.order is None else self.order[[0, -1]]
+        self.first, self.last = self.time[ends].tolist()
+        if self.first < EARLIEST:
+            raise self._refusal("event_time", "must not begin before 290,000 BC; found earlier rows; correct them")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -116,7 +122,7 @@ class Source:
         what = key[0]
         if what == "flags":
             masks = self._masks(key[1], bits)
-            return lambda rows: _flags(masks, rows, np.int64)
+            return lambda rows: _flags(masks, rows)
         if what == "number":
             if key[1] in ("latitude", "longitude"):
                 self.once("place", self._check_place)
@@ -127,28 +133,39 @@ class Source:
             return self.known
         elif what == "carry":
             return lambda rows: np.array(np.nan)
+        elif what == "row":
+            return _numbers
         else:
             values = self.time if what == "time" else self.local(key[1])
         return values.__getitem__
 
-    def fits_half(self, key: tuple, bits: Sequence[Any]) -> bool:
-        """Return whether a word, or the ("row",) itself, fits 32 bits."""
+    def bits_of(self, key: tuple, bits: Sequence[Any]) -> int:
+        """Return how many bits a word, or the number of the ("row",) itself, needs at most."""
         if key[0] == "flags":
-            return len(bits) - BITS * key[1] < HALF
-        return key[0] in ("row", "code") or (self.whole_seconds and key in (("time",), ("local", None)))
+            return min(len(bits) - BITS * key[1], BITS)
+        if key[0] in ("row", "code"):
+            return (len(self) * (MOST if key[0] == "code" else 1)).bit_length()
+        if self.whole_seconds and key in (("time",), ("local", None)):
+            return max(((self.last - self.first) // scan.SECOND).bit_length(), 1)
+        return CELL
 
-    def half(self, key: tuple, bits: Sequence[Any]) -> Half:
-        """Return a word that fits 32 bits."""
-        what = key[0]
-        if what == "row":
-            return Half(_numbers)
-        if what == "code":
-            return Half(self.codes(key[1])[0].__getitem__)
+    def field(self, key: tuple, bits: Sequence[Any]) -> Word | Field:
+        """Return a word, as a field if it needs less than a cell."""
+        what, many = key[0], self.bits_of(key, bits)
+        if many == CELL:
+            return self.word(key, bits)
         if what == "flags":
             masks = self._masks(key[1], bits)
-            return Half(lambda rows: _flags(masks, rows, np.int32))
-        base = int(self.time[0])
-        return Half(lambda rows: _seconds(self.time[rows], base), scan.SECOND, base)
+            return Field(lambda rows, shift, out: _add_flags(masks, rows, shift, out), many)
+        if what == "row":
+            return Field(_add_numbers, many)
+        if what == "code":  # -1 where missing
+            codes = self.codes(key[1])[0]
+            return Field(lambda rows, shift, out: scan.add_bits(codes[rows], 1, shift, out), many, 1, -1)
+        return Field(
+            lambda rows, shift, out: scan.add_seconds(self.time[rows], self.first, shift, out),
+            many, scan.SECOND, self.first,
+        )  # fmt: skip
 
     def _masks(self, number: int, bits: Sequence[Any]) -> list[Array]:
         """Return which rows have each bit of a word of flags."""
@@ -291,20 +308,25 @@ class Source:
 
 
 def _numbers(rows: slice | Array) -> Array:
-    return np.arange(rows.start, rows.stop, dtype=np.int32) if isinstance(rows, slice) else rows.astype(np.int32)
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
-def _flags(masks: Sequence[Array], rows: slice | Array, dtype: type) -> Array:
-    flags = masks[0][rows].astype(dtype)
-    for k, mask in enumerate(masks[1:], 1):
-        flags |= mask[rows].astype(dtype) << k
+def _add_numbers(rows: slice | Array, shift: int, out: Array) -> None:
+    if isinstance(rows, slice):
+        scan.add_numbers(rows.start, shift, out)
+    else:
+        scan.add_bits(rows, 0, shift, out)
+
+
+def _flags(masks: Sequence[Array], rows: slice | Array) -> Array:
+    flags = masks[0][rows].astype(np.int64)
+    _add_flags(masks[1:], rows, 1, flags)
     return flags
 
 
-def _seconds(time: Array, base: int) -> Array:
-    found = np.empty(time.size, np.int32)
-    scan.seconds_since(time, base, found)
-    return found
+def _add_flags(masks: Sequence[Array], rows: slice | Array, shift: int, out: Array) -> None:
+    for k, mask in enumerate(masks):
+        scan.add_bits(mask[rows], 0, shift + k, out)
 
 
 class Part:

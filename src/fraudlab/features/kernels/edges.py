@@ -14,12 +14,23 @@ ONE, TWO, FOUR, EIGHT = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(8)
 
 
 @part
-def move_on(time, first, end, limit):
-    """Return the first row from `first` on with time > limit, `end` when there is none before it.
+def later(time, first, limit):
+    """Return the first row from `first` on with time > limit; there must be one.
 
-    Eight rows are looked at together, without a branch that is guessed wrong; up to seven beyond the end are, too: the
+    Eight rows are looked at together, without a branch that is guessed wrong; up to seven beyond that row are, too: the
     memory goes on there, whatever it holds.
     """
+    ahead = leading(time, first, limit)
+    first += ahead
+    while ahead == EIGHT:
+        ahead = leading(time, first, limit)
+        first += ahead
+    return first
+
+
+@part
+def move_on(time, first, end, limit):
+    """Return what `later` does, `end` when there is no such row before it."""
     ahead = EIGHT
     while ahead == EIGHT and first < end:
         ahead = leading(time, first, limit)
@@ -41,7 +52,7 @@ def search(time, first, end, limit):
 
 @inlined
 def edge(time, ip, offset, start, out):
-    """Write for each row the first row of its group with time > t - offset (offset > 0, so never past the row)."""
+    """Write for each row the first row of its group with time > t - offset (offset > 0, so at most the row itself)."""
     for g in range(ip.size - 1):
         first = np.uint64(ip[g])
         a = np.uint64(max(ip[g], start))
@@ -57,16 +68,16 @@ def edge(time, ip, offset, start, out):
         edge_c = search(time, edge_b, c, time[c] - offset)
         edge_d = search(time, edge_c, d, time[d] - offset)
         for k in range(stretch):
-            edge_a = move_on(time, edge_a, a + k, time[a + k] - offset)
-            edge_b = move_on(time, edge_b, b + k, time[b + k] - offset)
-            edge_c = move_on(time, edge_c, c + k, time[c + k] - offset)
-            edge_d = move_on(time, edge_d, d + k, time[d + k] - offset)
+            edge_a = later(time, edge_a, time[a + k] - offset)
+            edge_b = later(time, edge_b, time[b + k] - offset)
+            edge_c = later(time, edge_c, time[c + k] - offset)
+            edge_d = later(time, edge_d, time[d + k] - offset)
             out[a + k] = np.int64(edge_a)
             out[b + k] = np.int64(edge_b)
             out[c + k] = np.int64(edge_c)
             out[d + k] = np.int64(edge_d)
         for i in range(d + stretch, end):
-            edge_d = move_on(time, edge_d, i, time[i] - offset)
+            edge_d = later(time, edge_d, time[i] - offset)
             out[i] = np.int64(edge_d)
 
 
@@ -89,12 +100,12 @@ def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
         edge_b3 = search(time, edge_a3, b, time[b] - offset3)
         for i in range(a, b):
             k = i + stretch
-            edge_a1 = move_on(time, edge_a1, i, time[i] - offset1)
-            edge_a2 = move_on(time, edge_a2, i, time[i] - offset2)
-            edge_a3 = move_on(time, edge_a3, i, time[i] - offset3)
-            edge_b1 = move_on(time, edge_b1, k, time[k] - offset1)
-            edge_b2 = move_on(time, edge_b2, k, time[k] - offset2)
-            edge_b3 = move_on(time, edge_b3, k, time[k] - offset3)
+            edge_a1 = later(time, edge_a1, time[i] - offset1)
+            edge_a2 = later(time, edge_a2, time[i] - offset2)
+            edge_a3 = later(time, edge_a3, time[i] - offset3)
+            edge_b1 = later(time, edge_b1, time[k] - offset1)
+            edge_b2 = later(time, edge_b2, time[k] - offset2)
+            edge_b3 = later(time, edge_b3, time[k] - offset3)
             out1[i] = np.int64(edge_a1)
             out2[i] = np.int64(edge_a2)
             out3[i] = np.int64(edge_a3)
@@ -102,9 +113,9 @@ def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
             out2[k] = np.int64(edge_b2)
             out3[k] = np.int64(edge_b3)
         for i in range(b + stretch, end):
-            edge_b1 = move_on(time, edge_b1, i, time[i] - offset1)
-            edge_b2 = move_on(time, edge_b2, i, time[i] - offset2)
-            edge_b3 = move_on(time, edge_b3, i, time[i] - offset3)
+            edge_b1 = later(time, edge_b1, time[i] - offset1)
+            edge_b2 = later(time, edge_b2, time[i] - offset2)
+            edge_b3 = later(time, edge_b3, time[i] - offset3)
             out1[i] = np.int64(edge_b1)
             out2[i] = np.int64(edge_b2)
             out3[i] = np.int64(edge_b3)

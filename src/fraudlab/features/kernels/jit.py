@@ -57,16 +57,18 @@ def inlined(function: Callable) -> Callable:
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)
 
 
+def _place(context, builder, kind, array, row, column):
+    """Return the code that finds where `array[row, column]` lies."""
+    struct = context.make_array(kind)(context, builder, array)
+    return cgutils.get_item_pointer(context, builder, kind, struct, [row, column], wraparound=False)
+
+
 @intrinsic
 def prefetch(typing_context, array, row, column):
     """Ask the processor for the cache line of `array[row, column]`, which is to be written soon."""
 
     def generate(context, builder, signature, arguments):
-        kind = signature.args[0]
-        place = cgutils.get_item_pointer(
-            context, builder, kind, context.make_array(kind)(context, builder, arguments[0]), arguments[1:],
-            wraparound=False,
-        )  # fmt: skip
+        place = _place(context, builder, signature.args[0], *arguments)
         place = builder.bitcast(place, ir.IntType(8).as_pointer())
         number = ir.IntType(32)
         ask = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
@@ -75,6 +77,26 @@ def prefetch(typing_context, array, row, column):
         return context.get_dummy_value()
 
     return numba.types.void(array, numba.types.uintp, numba.types.uintp), generate
+
+
+@intrinsic
+def write_two(typing_context, array, row, column, first, second):
+    """Write `array[row, column]` and the number beside it at once."""
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.args[0]
+        place = _place(context, builder, kind, *arguments[:3])
+        number = context.get_data_type(kind.dtype)
+        two = ir.VectorType(number, 2)
+        numbers = ir.Constant(two, ir.Undefined)
+        for k, each in enumerate(arguments[3:]):
+            each = builder.fptrunc(each, number) if kind.dtype == numba.types.float32 else each
+            numbers = builder.insert_element(numbers, each, ir.IntType(32)(k))
+        builder.store(numbers, builder.bitcast(place, two.as_pointer())).align = kind.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    at, real = numba.types.uintp, numba.types.float64
+    return numba.types.void(array, at, at, real, real), generate
 
 
 @intrinsic

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fraudlab.features.kernels import frame as at
-from fraudlab.features.kernels.jit import address_of, call, kernel, part, pointer_to, prefetch
+from fraudlab.features.kernels.jit import address_of, call, kernel, part, pointer_to, prefetch, write_two
 
 # What fills slots ...
 CURSOR, EDGE, EDGES, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS, SPREAD = range(11)
@@ -33,13 +33,13 @@ WIDTH = at.WIDTH  # of an operation: code, target, lo, hi, value, bit, counts, a
 @part
 def spread_word(cells, first, apart, word, out):
     """Write a word of some rows, whose cells lie `apart` from `first` on; `word` is its row of the layout."""
-    shift, unit, base = word[1], word[2], word[3]
+    shift, bits, unit, base = word[1], word[2], word[3], word[4]
     if unit == 0:
         for i in range(np.uint64(out.size)):
             out[i] = cells[first + apart * i]
     else:
         for i in range(np.uint64(out.size)):
-            out[i] = base + unit * np.int64(np.int32(cells[first + apart * i] >> shift))
+            out[i] = base + unit * ((cells[first + apart * i] >> shift) & bits)
 
 
 @part
@@ -48,7 +48,10 @@ def spread_words(packed, layout, first, frame):
     cells = packed.reshape(-1)
     kinds = np.uint64(packed.shape[1])
     first = np.uint64(first) * kinds
-    if kinds == TWO:  # of cells side by side the processor reads eight at once, of others one
+    if kinds == ONE:
+        for w in range(layout.shape[0]):
+            spread_word(cells, first, ONE, layout[w], at.word(frame, w))
+    elif kinds == TWO:  # of cells side by side the processor reads eight at once, of others one
         room = at.slots(frame, 0, 2)  # in the slots, and the block behind them, is nothing yet
         for i in range(np.uint64(frame[at.ROWS])):
             room[0, i] = cells[first + TWO * i]
@@ -96,10 +99,14 @@ def scatter(block, rows, start, columns, out):
         after = min(begin + ROWS, end)
         for k in range(NONE, many - many % TWO, TWO):
             a, b = np.uint64(columns[k]), np.uint64(columns[k + ONE])
-            for i in range(begin, after):
-                row = np.uint64(rows[i])
-                out[row, a] = block[k, i]
-                out[row, b] = block[k + ONE, i]
+            if b == a + ONE:
+                for i in range(begin, after):
+                    write_two(out, np.uint64(rows[i]), a, block[k, i], block[k + ONE, i])
+            else:
+                for i in range(begin, after):
+                    row = np.uint64(rows[i])
+                    out[row, a] = block[k, i]
+                    out[row, b] = block[k + ONE, i]
         if many % TWO:
             a = np.uint64(columns[many - ONE])
             for i in range(begin, after):
@@ -114,7 +121,7 @@ def run(
     """Run the operations over the groups begin:end and write block row k to column `columns[k]` of the result.
 
     addresses : of the machine code of operations, by their codes. ops, params : one row per operation, integers and
-    numbers. packed : (rows, cells), what is known of each row. layout : (words, 4), where each word lies in them: the
+    numbers. packed : (rows, cells), what is known of each row. layout : (words, 5), where each word lies in them: the
     time, then flags, values, codes, label times; where `rows` is empty the caller's row is the last one. rows : else
     the caller's row of each, `shift` higher than in the result. first, last : where each group begins and ends in both.
     held : how many rows of each group are known already, so that nothing is written for them; such groups may lie

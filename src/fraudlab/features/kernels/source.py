@@ -39,17 +39,24 @@ def time_order(time):
 
 
 @kernel
-def seconds_since(time, base, out):
-    """Write how many seconds times are after `base`, where they are whole numbers of seconds."""
+def add_seconds(time, base, shift, out):
+    """Add how many seconds times, which are whole numbers of them apart, are after `base`, at bits that are 0."""
     for i in range(np.uint64(time.size)):
-        out[i] = np.int32(np.rint(np.float64(time[i] - base) * PART))
+        out[i] |= np.int64(np.rint(np.float64(time[i] - base) * PART)) << shift
 
 
 @kernel
-def pair(low, high, out):
-    """Write two numbers of 32 bits side by side into one of 64."""
-    for i in range(np.uint64(low.size)):
-        out[i] = (np.int64(high[i]) << 32) | np.int64(np.uint32(low[i]))
+def add_numbers(first, shift, out):
+    """Add first, first + 1, ... at bits that are 0."""
+    for i in range(np.uint64(out.size)):
+        out[i] |= (first + np.int64(i)) << shift
+
+
+@kernel
+def add_bits(values, more, shift, out):
+    """Add values + more, whole numbers not below 0, at bits that are 0."""
+    for i in range(np.uint64(values.size)):
+        out[i] |= (np.int64(values[i]) + more) << shift
 
 
 @kernel

@@ -1,7 +1,8 @@
 """Exact sums: 128-bit integers held in two unsigned 64-bit words, so that what leaves a window leaves no trace.
 
 A float64 becomes fixed point with 64 binary places; adding is exact, and a window's sum is the difference of two
-running sums, rounded once. Variances are taken from integers too, in units of 1e-8.
+running sums, rounded once. Running sums that are not too large are turned into two float64 each, whose differences are
+exact: to add these is to round once. Variances are taken from integers too, in units of 1e-8.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ MOST_ROWS = 2**23
 UNITS = 1e8
 WORD = 2.0**64
 HALVES = 0.5 ** np.arange(64)
+# Of a pair the first number has 22 binary places, the second one the other 42: both, and their differences, are exact.
+LARGEST_PAIR = np.uint64(2**30)
+COARSE, FINE, FINE_BITS = 2.0**-22, np.uint64(42), np.uint64(2**42 - 1)
 
 
 @inlined
@@ -29,6 +33,8 @@ def running_sums(values, flags, bit, high, low):
 
     A value is cut to a multiple of 2**-64; nothing is lost of values whose size is at least 2**-12. The running sums
     may wrap around; their differences are right as long as a window's own sum stays within +-2**63.
+
+    When none of them reaches 2**30 they become pairs of float64, see `pair_sum`. Then high[0] is not 0.
     """
     for i in range(np.uint64(values.size)):
         value = values[i] if bit < 0 or (flags[i] >> bit) & 1 else 0.0
@@ -45,14 +51,30 @@ def running_sums(values, flags, bit, high, low):
     # Apart from the adding up, which goes one by one, so that eight values are done at once.
     h = np.uint64(0)
     f = np.uint64(0)
+    sizes = np.uint64(0)
     high[0] = 0
     low[0] = 0
     for i in range(np.uint64(1), np.uint64(high.size)):
         part = np.uint64(low[i])
         f += part
         h += np.uint64(high[i]) + np.uint64(f < part)
+        sizes |= h ^ np.uint64(np.int64(h) >> 63)
         high[i] = np.int64(h)
         low[i] = np.int64(f)
+    if sizes < LARGEST_PAIR:
+        for i in range(np.uint64(high.size)):
+            part = np.uint64(low[i])
+            coarse = np.float64(high[i]) + np.float64(np.int64(part >> FINE)) * COARSE
+            fine = np.float64(np.int64(part & FINE_BITS)) * 2.0**-64
+            high[i] = np.float64(coarse + 1.0).view(np.int64)  # so that the first is not 0; differences are the same
+            low[i] = np.float64(fine).view(np.int64)
+
+
+@part
+def pair_sum(high, low, lo, hi):
+    """Return what `window_sum` does of running sums that are pairs."""
+    coarse = np.int64(high[hi]).view(np.float64) - np.int64(high[lo]).view(np.float64)
+    return coarse + (np.int64(low[hi]).view(np.float64) - np.int64(low[lo]).view(np.float64))
 
 
 @part
@@ -79,6 +101,8 @@ def nearest(high, low):
 @part
 def window_sum(high, low, lo, hi):
     """Return the float64 nearest to the exact sum of rows lo:hi (what `math.fsum` gives)."""
+    if high[0] != 0:
+        return pair_sum(high, low, lo, hi)
     b = np.uint64(low[hi])
     a = np.uint64(low[lo])
     units = np.uint64(high[hi]) - np.uint64(high[lo]) - np.uint64(b < a)

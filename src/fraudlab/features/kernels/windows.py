@@ -28,6 +28,7 @@ from fraudlab.features.kernels.ranked import (
 from fraudlab.features.kernels.sums import (
     MOST_ROWS,
     UNITS,
+    pair_sum,
     spread_by_visits,
     window_spread,
     window_sum,
@@ -132,15 +133,20 @@ def count(counted, counts, lo, hi, start, out):
 @inlined
 def total(what, values, high, low, counted, counts, lo, hi, start, out):
     """Write the exact sum of each window, its mean (NaN when empty), or the row's value over its mean (NaN at 0)."""
-    for i in range(np.uint64(start), np.uint64(lo.size)):
-        first = np.uint64(lo[i])
-        end = np.uint64(hi[i])
-        found = window_sum(high, low, first, end)
-        if what != 0:
-            found /= counts[end] - counts[first] if counted else hi[i] - lo[i]
-            if what == RATIO:
-                found = values[i] / found if found != 0.0 else math.nan
-        out[i] = found
+    begin = np.uint64(start)
+    end = np.uint64(lo.size)
+    if high[0] != 0:
+        for i in range(begin, end):
+            out[i] = pair_sum(high, low, np.uint64(lo[i]), np.uint64(hi[i]))
+    else:
+        for i in range(begin, end):
+            out[i] = window_sum(high, low, np.uint64(lo[i]), np.uint64(hi[i]))
+    if what != 0:
+        for i in range(begin, end):
+            out[i] /= counts[np.uint64(hi[i])] - counts[np.uint64(lo[i])] if counted else hi[i] - lo[i]
+    if what == RATIO:
+        for i in range(begin, end):
+            out[i] = values[i] / out[i] if out[i] != 0.0 else math.nan
 
 
 @inlined
