@@ -301,14 +301,14 @@ def test_edges_lie_before_the_first_row_within_reach(steps, data):
     behind = data.draw(st.sampled_from([-(10**9), 0, 10**9]))  # what the memory after the times holds is no matter
     time_ = np.concatenate((list(accumulate(steps)), np.full(8, behind)))
     cut, start = data.draw(st.integers(0, rows)), data.draw(st.integers(0, rows))
-    offsets = data.draw(st.lists(st.integers(1, 100), min_size=3, max_size=3))
+    offsets = tuple(data.draw(st.lists(st.integers(1, 100), min_size=3, max_size=4)))
     ip = np.array([0, cut, cut, rows])
     expected = [
         [next(j for j in range(0 if i < cut else cut, i + 1) if time_[j] > time_[i] - offset) for i in range(rows)]
         for offset in offsets
     ]
-    found = np.full((3, rows), -1)
-    edges.edges(time_, ip, *offsets, start, *found)
+    found = np.full((len(offsets), rows), -1)
+    edges.edges(time_, ip, offsets, start, tuple(found))
     alone = np.full(rows, -1)
     edges.edge(time_, ip, offsets[0], start, alone)
     for which, row in zip([*expected, expected[0]], [*found, alone], strict=True):

@@ -152,10 +152,10 @@ def _start(
     """Let the pool write one log's columns; return what waits for it and keeps what the next rows go on from."""
     many = grouped.last - grouped.first
     codes = max((len(state.codes[key[1]]) for key in log.plan.words if key[0] == "code"), default=0)
-    capacity = int(many.max(initial=1))
+    largest = int(many.max(initial=1))
 
     def work(part: tuple[int, int]) -> None:
-        engine.run(log.plan, grouped, part, capacity, np.zeros(codes, np.int64), log.columns, out)
+        engine.run(log.plan, grouped, part, largest, np.zeros(codes, np.int64), log.columns, out)
 
     started = [
         pool.submit(work, part) for part in engine.cut(np.concatenate(([0], np.cumsum(many))), 2 * pool._max_workers)

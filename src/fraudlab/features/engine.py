@@ -24,10 +24,11 @@ from fraudlab.features.source import Part, Source
 from fraudlab.features.specs import CurrentSpec, LinkSpec
 from fraudlab.schema import InputError, require_columns
 
-CHUNK = 1024  # rows of scratch: what fits the processor's second cache
+CHUNK = 512  # rows that are run together: what they need stays in the processor's second cache
 MANY_ROWS = 50_000  # below this, starting threads costs more than they bring
 SLICE = 65_536
-STEP = 65_536  # cells that are made at once on their way to their groups
+STEP = 65_536  # cells that are made at once on their way to their groups: what fits the processor's second cache ...
+STEPS = 32  # ... or more if these are still few beside all: threads that are done with a step wait for each other
 PAGE = 4096  # bytes
 LEAST_ROOM = 2 << 20  # bytes of cells that are no matter, however small the result
 ROOMS = 24  # how many times the bytes of cells fit into the result
@@ -290,7 +291,7 @@ def place(
     packed: Array,
 ) -> None:
     """Write the cells of a span of rows to where their groups go on, see `group`; `free` says where, and moves on."""
-    step = STEP // max(len(cells), 4)  # rows
+    step = max(STEP // max(len(cells), 4), len(packed) // STEPS)  # rows
     some, to = np.empty((len(cells), step), np.int64), np.empty(step, np.int64)
     for start in range(*span, step):
         end = min(start + step, span[1])
@@ -344,12 +345,12 @@ def _start_entity(
     code, _, _, sizes, packed, codes = ready
     threads = pool._max_workers
     before = np.concatenate(([0], np.cumsum(sizes.sum(axis=0))))
-    capacity = max(CHUNK, int(np.diff(before).max(initial=0)))
+    largest = int(np.diff(before).max(initial=0))
     grouped = None if whole is None else group_all(source, ready, workers, running)
     wait(touched)  # before anything is written: a page touched late would lose a value
 
     def work_on(part: tuple[int, int]) -> None:
-        run(todo, grouped, part, capacity, np.zeros(codes, np.int64), columns, out)
+        run(todo, grouped, part, largest, np.zeros(codes, np.int64), columns, out)
 
     def work(part: tuple[int, int]) -> None:
         mine = None if places is None else places[before[part[0]] : before[part[1]]]
@@ -357,7 +358,7 @@ def _start_entity(
         try:
             own = code if mine is None else code[mine] - np.int32(part[0])
             laid = group(source, packed, own, part[1] - part[0], mine, room)
-            run(todo, laid, (0, part[1] - part[0]), capacity, room.zeros(codes), columns, out)
+            run(todo, laid, (0, part[1] - part[0]), largest, room.zeros(codes), columns, out)
         finally:
             rooms.append(room)
 
@@ -402,13 +403,16 @@ def cut(ends: Array, pieces: int) -> list[tuple[int, int]]:
 
 
 def run(
-    todo: Plan, grouped: Groups, part: tuple[int, int], capacity: int, tables: Array, columns: Array, out: Array
+    todo: Plan, grouped: Groups, part: tuple[int, int], largest: int, tables: Array, columns: Array, out: Array
 ) -> None:
-    """Hand some groups to the kernels; the result's number type decides which of its two outputs they fill."""
+    """Hand some groups to the kernels; the result's number type decides which of its two outputs they fill.
+
+    largest : how many rows a group has at most.
+    """
     other = NO_ROWS["float64" if out.dtype == np.float32 else "float32"]
     pair = (other, out) if out.dtype == np.float32 else (out, other)
-    scratch = np.empty(todo.scratch(capacity), np.int64)
+    scratch = np.empty(todo.scratch(max(CHUNK, largest)), np.int64)
     operations.run(
         todo.ops, todo.params, grouped.packed, grouped.layout, grouped.rows, grouped.first, grouped.last, grouped.held,
-        *part, capacity, scratch, 0, todo.shape, tables, columns, *pair,
+        *part, CHUNK, scratch, 0, todo.shape, tables, columns, *pair,
     )  # fmt: skip

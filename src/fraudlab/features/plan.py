@@ -146,18 +146,31 @@ class _Planner:
         return self.slot(5, program.SQUARES, value=integers, bit=bit)
 
     def in_order(self) -> tuple[list[list[int]], list[tuple[float, float, float]]]:
-        """Return the operations and their numbers; edges, which need the times alone, come first, three at a time."""
+        """Return the operations and their numbers; edges, which need the times alone, come first, some at a time."""
         edges = [op for op in self.ops if op[0] == program.EDGE]
         rest = [k for k, op in enumerate(self.ops) if op[0] != program.EDGE]
-        threes = len(edges) // 3 * 3
-        first = edges[threes:]
-        for a, b, c in zip(edges[0:threes:3], edges[1:threes:3], edges[2:threes:3], strict=True):
-            first.append([program.EDGES, a[1], b[1], c[1], a[4], -1, -1, b[4], c[4], 0, 0])
+        first = []
+        for many in together(len(edges)):
+            code = {1: program.EDGE, 3: program.THREE_EDGES, 4: program.FOUR_EDGES}[many]
+            to, offset = ([op[place] for op in edges[:many]] + [0] * (4 - many) for place in (1, 4))
+            first.append([code, *to[:3], offset[0], -1, -1, *offset[1:], to[3]])
+            del edges[:many]
         return first + [self.ops[k] for k in rest], [(0.0, 0.0, 0.0)] * len(first) + [self.params[k] for k in rest]
 
     def emit(self, op: int, params: Sequence[float] = (), **given: int) -> None:
         self.add(op, self.column, params, **given)
         self.column += 1
+
+
+def together(edges: int) -> list[int]:
+    """Return how many of some edges are done at once: four or three, one where that leaves some over.
+
+    >>> together(1), together(5), together(6), together(7)
+    ([1], [4, 1], [3, 3], [4, 3])
+    """
+    fours = next((fours for fours in range(edges // 4, -1, -1) if (edges - 4 * fours) % 3 == 0), edges // 4)
+    threes, ones = divmod(edges - 4 * fours, 3)
+    return [4] * fours + [3] * threes + [1] * ones
 
 
 def never(delay: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fraudlab.features.kernels.jit import inlined, leading, part
+from fraudlab.features.kernels.jit import inlined, leading, part, replaced
 
 ONE, TWO, FOUR, EIGHT = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(8)
 
@@ -81,9 +81,33 @@ def edge(time, ip, offset, start, out):
             out[i] = np.int64(edge_d)
 
 
+@part
+def first_found(time, first, row, offsets):
+    """Return the edges of a row, one for each offset, by `search`."""
+    edges = offsets
+    for k in range(len(offsets)):
+        edges = replaced(edges, k, np.int64(search(time, first, row, time[row] - offsets[k])))
+    return edges
+
+
+@part
+def moved(time, edges, row, offsets):
+    """Return the edges of a row from those of the one before it."""
+    for k in range(len(offsets)):
+        edges = replaced(edges, k, np.int64(later(time, np.uint64(edges[k]), time[row] - offsets[k])))
+    return edges
+
+
+@part
+def write(outs, row, edges):
+    """Write the edges of a row."""
+    for k in range(len(outs)):
+        outs[k][row] = edges[k]
+
+
 @inlined
-def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
-    """Do the work of `edge` for three offsets at once, in two stretches."""
+def edges(time, ip, offsets, start, outs):
+    """Do the work of `edge` for three or four offsets at once, in two stretches."""
     for g in range(ip.size - 1):
         first = np.uint64(ip[g])
         a = np.uint64(max(ip[g], start))
@@ -92,30 +116,14 @@ def edges(time, ip, offset1, offset2, offset3, start, out1, out2, out3):
             continue
         stretch = (end - a) // TWO
         b = a + stretch
-        edge_a1 = search(time, first, a, time[a] - offset1)
-        edge_a2 = search(time, first, a, time[a] - offset2)
-        edge_a3 = search(time, first, a, time[a] - offset3)
-        edge_b1 = search(time, edge_a1, b, time[b] - offset1)
-        edge_b2 = search(time, edge_a2, b, time[b] - offset2)
-        edge_b3 = search(time, edge_a3, b, time[b] - offset3)
+        edges_a = first_found(time, first, a, offsets)
+        edges_b = first_found(time, first, b, offsets)
         for i in range(a, b):
             k = i + stretch
-            edge_a1 = later(time, edge_a1, time[i] - offset1)
-            edge_a2 = later(time, edge_a2, time[i] - offset2)
-            edge_a3 = later(time, edge_a3, time[i] - offset3)
-            edge_b1 = later(time, edge_b1, time[k] - offset1)
-            edge_b2 = later(time, edge_b2, time[k] - offset2)
-            edge_b3 = later(time, edge_b3, time[k] - offset3)
-            out1[i] = np.int64(edge_a1)
-            out2[i] = np.int64(edge_a2)
-            out3[i] = np.int64(edge_a3)
-            out1[k] = np.int64(edge_b1)
-            out2[k] = np.int64(edge_b2)
-            out3[k] = np.int64(edge_b3)
+            edges_a = moved(time, edges_a, i, offsets)
+            edges_b = moved(time, edges_b, k, offsets)
+            write(outs, i, edges_a)
+            write(outs, k, edges_b)
         for i in range(b + stretch, end):
-            edge_b1 = later(time, edge_b1, time[i] - offset1)
-            edge_b2 = later(time, edge_b2, time[i] - offset2)
-            edge_b3 = later(time, edge_b3, time[i] - offset3)
-            out1[i] = np.int64(edge_b1)
-            out2[i] = np.int64(edge_b2)
-            out3[i] = np.int64(edge_b3)
+            edges_b = moved(time, edges_b, i, offsets)
+            write(outs, i, edges_b)

@@ -15,6 +15,7 @@ import numba
 from llvmlite import ir
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,10 @@ def part(function: Callable) -> Callable:
 def inlined(function: Callable) -> Callable:
     """Make a function one that is written out where a kernel calls it, which compiles quicker where that is once."""
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)
+
+
+replaced = tuple_setitem
+"""(tuple, k, item): the tuple with another item at place k."""
 
 
 def _place(context, builder, kind, array, row, column):

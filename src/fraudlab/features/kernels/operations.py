@@ -26,6 +26,7 @@ from fraudlab.features.kernels.frame import (
     A,
     B,
     C,
+    D,
     column,
     edge,
     ends,
@@ -100,9 +101,19 @@ def edge_of_span(f):
     edges.edge(word(f, 0), ends(f), f[VALUE], f[START], slot(f, f[TARGET]))
 
 
-@operation(program.EDGES)
-def edges_of_spans(f):
-    edges.edges(word(f, 0), ends(f), f[VALUE], f[A], f[B], f[START], slot(f, f[TARGET]), slot(f, f[LO]), slot(f, f[HI]))
+@operation(program.THREE_EDGES)
+def three_edges(f):
+    edges.edges(
+        word(f, 0), ends(f), (f[VALUE], f[A], f[B]), f[START], (slot(f, f[TARGET]), slot(f, f[LO]), slot(f, f[HI]))
+    )
+
+
+@operation(program.FOUR_EDGES)
+def four_edges(f):
+    edges.edges(
+        word(f, 0), ends(f), (f[VALUE], f[A], f[B], f[C]), f[START],
+        (slot(f, f[TARGET]), slot(f, f[LO]), slot(f, f[HI]), slot(f, f[D])),
+    )  # fmt: skip
 
 
 @operation(program.LATEST)

@@ -14,7 +14,7 @@ from fraudlab.features.kernels import frame as at
 from fraudlab.features.kernels.jit import address_of, call, kernel, part, pointer_to, prefetch, write_two
 
 # What fills slots ...
-CURSOR, EDGE, EDGES, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS, SPREAD = range(11)
+CURSOR, EDGE, THREE_EDGES, FOUR_EDGES, LATEST, COUNTS, SUMS, INTEGERS, GAPS, SQUARES, RANKS, SPREAD = range(12)
 ENTERING, ENTERED, LABELS, WINDOW_LABELS, LATEST_LABELS, JOURNEY, PLACES, HOURS = range(20, 28)
 # ... and what writes a column.
 COUNT, TOTAL, ZSCORE, EXTREME, QUANTILE, PERCENTILE, TALLY, MEAN_GAP, COPY = range(40, 49)
@@ -115,7 +115,7 @@ def scatter(block, rows, start, columns, out):
 
 @kernel
 def run(
-    addresses, ops, params, packed, layout, rows, first, last, held, begin, end, capacity, scratch, shift, shape,
+    addresses, ops, params, packed, layout, rows, first, last, held, begin, end, most, scratch, shift, shape,
     tables, columns, out64, out32,
 ):  # fmt: skip
     """Run the operations over the groups begin:end and write block row k to column `columns[k]` of the result.
@@ -126,7 +126,7 @@ def run(
     the caller's row of each, `shift` higher than in the result. first, last : where each group begins and ends in both.
     held : how many rows of each group are known already, so that nothing is written for them; such groups may lie
     anywhere and are run one by one. When it is empty, everything is written, and groups that follow each other are run
-    together. capacity : rows in scratch, at least those of the largest group. scratch : as long as `Plan.scratch` says,
+    together while they have `most` rows or fewer; larger ones alone. scratch : as long as `Plan.scratch` says,
     with anything in it. shape : (slots, block rows). tables : zeros, all zeros again afterwards. The result is `out64`
     or `out32`; the other one has no rows.
 
@@ -153,7 +153,7 @@ def run(
         if held.size:
             start = held[g]
         else:
-            while h < end and last[h] - a <= capacity:
+            while h < end and last[h] - a <= most:
                 h += 1
         m = last[h - 1] - a
         for k in range(h - g):
