@@ -339,11 +339,13 @@ def test_facts_of_numbers(values):
     assert (size >= 2.0**62) == (np.abs([value for value in values if math.isfinite(value)]).sum() >= 2.0**62)
 
 
-@given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 8))
-def test_order_and_ties_of_times(times, most):
-    falls, same, _ = source.time_order(np.array(times, np.int64))
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=30), st.integers(1, 8))
+def test_order_and_ties_of_times(rows, most):
+    times, ranks = [time_ for time_, _ in rows], [rank for _, rank in rows]
+    falls, same, _, wrong = source.time_order(np.array(times, np.int64), np.array(ranks, np.int64))
     pairs = list(pairwise(times))
     assert (falls, same) == (sum(a > b for a, b in pairs), sum(a == b for a, b in pairs))
+    assert wrong == sum(a == b and rank >= after for (a, rank), (b, after) in pairwise(rows))
     longest = max(Counter(times).values(), default=0)
     assert source.longer_ties(np.array(sorted(times), np.int64), most) == (longest > most)
 
@@ -358,7 +360,7 @@ MOMENTS = st.one_of(
 @given(st.lists(MOMENTS, min_size=1, max_size=12), st.integers(-(2**40), 2**40))
 def test_times_whole_seconds_apart_are_found_and_come_back(apart, first):
     time_ = np.array([first, *(first + d for d in apart)], np.int64)
-    odd = source.time_order(time_)[2]
+    odd = source.time_order(time_, time_)[2]
     assert odd == sum(d % 10**6 != 0 or abs(d) >= 2**31 * 10**6 for d in apart)
     if not odd:
         seconds, earliest = np.zeros(time_.size, np.int64), time_.min()

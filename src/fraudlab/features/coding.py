@@ -29,9 +29,11 @@ def codes_of(values: pd.Series) -> tuple[Array, Any]:
     """
     if isinstance(values.dtype, np.dtype) and values.dtype.kind == "i" and len(values):
         plain = values.to_numpy(np.int64)
-        least, most = scan.extremes(plain)
-        if most - least < MOST * len(values):  # integers close together are codes already
-            code = np.empty(len(values), np.int32)
+        code = np.empty(len(values), np.int32)
+        least, most = scan.narrowed(plain, code)
+        if least >= 0 and most < MOST * len(values):  # integers close together are codes already
+            return code, range(most + 1)
+        if most - least < MOST * len(values):
             scan.shifted(plain, least, code)
             return code, range(least, most + 1)
     code = np.empty(len(values), np.int32)

@@ -188,22 +188,20 @@ class Source:
     def _total_order(self) -> Array | None:
         """Return the positions of the rows in the order (event_time, transaction_id); None when they already are."""
         ids, time = self.frame["transaction_id"], self.time
-        falls, same, odd = scan.time_order(time)
+        plain = isinstance(ids.dtype, np.dtype) and ids.dtype.kind in "iu"
+        falls, same, odd, wrong = scan.time_order(time, ids.to_numpy() if plain else time)
         self.whole_seconds = odd == 0
         rising = falls == 0
         sure = rising and time[0] != MISSING  # missing times are the smallest: rising ones begin with them
         if not sure and (missing := int((time == MISSING).sum())):
             raise self._refusal("event_time", f"must not be empty; found {missing:,} empty rows; correct or drop them")
-        sure = isinstance(ids.dtype, np.dtype) and ids.dtype.kind in "iu"
-        if not sure and (missing := int(ids.isna().sum())):
+        if not plain and (missing := int(ids.isna().sum())):
             raise self._refusal(
                 "transaction_id", f"must not be empty; found {missing:,} empty rows; give each row an id"
             )
-        if rising and not same:
+        if rising and (not same or (plain and not wrong)):
             return None
         whole = pd.api.types.is_integer_dtype(ids.dtype)
-        if rising and whole and scan.ties_rise(time, ids.to_numpy()):
-            return None
         if rising and not scan.longer_ties(time, LONG_TIE):
             if whole:
                 rank = ids.to_numpy()

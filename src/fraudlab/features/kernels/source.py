@@ -21,21 +21,24 @@ MOST_SECONDS = 2**31
 
 
 @kernel
-def time_order(time):
-    """Return how often times fall from one row to the next, how often they stay, and how many are `odd`.
+def time_order(time, rank):
+    """Return how often times fall from one row to the next, how often they stay, how many are `odd`, and `wrong`.
 
-    Those are not a whole number of seconds (below 2**31) away from the first one.
+    Odd ones are not a whole number of seconds (below 2**31) away from the first one. Wrong is how often ranks do not
+    rise where times stay.
     """
     falls = 0
     same = 0
     odd = 0
+    wrong = 0
     for i in range(ONE, np.uint64(time.size)):
         falls += time[i] < time[i - ONE]
         same += time[i] == time[i - ONE]
+        wrong += (time[i] == time[i - ONE]) & (rank[i] <= rank[i - ONE])
         apart = time[i] - time[0]
         seconds = np.rint(np.float64(apart) * PART)
         odd += (np.int64(seconds) * SECOND != apart) | (abs(seconds) >= MOST_SECONDS)
-    return falls, same, odd
+    return falls, same, odd, wrong
 
 
 @kernel
@@ -67,15 +70,6 @@ def longer_ties(time, rows):
     for i in range(apart, np.uint64(time.size)):
         found += time[i] == time[i - apart]
     return found > 0
-
-
-@kernel
-def ties_rise(time, rank):
-    """Return whether ranks rise wherever two neighbours share their time."""
-    wrong = 0
-    for i in range(1, time.size):
-        wrong += time[i] == time[i - 1] and rank[i] <= rank[i - 1]
-    return wrong == 0
 
 
 @kernel
@@ -137,11 +131,12 @@ def number_facts(values, enough):
 
 
 @kernel
-def extremes(values):
-    """Return the smallest and the largest integer."""
+def narrowed(values, out):
+    """Write integers with 32 bits, whatever becomes of those that need more; return the smallest and the largest."""
     least = values[0]
     most = values[0]
     for i in range(np.uint64(values.size)):
+        out[i] = np.int32(values[i])
         least = values[i] if values[i] < least else least
         most = values[i] if values[i] > most else most
     return least, most
