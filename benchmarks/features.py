@@ -455,7 +455,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, help="at most about so many rows")
     parser.add_argument("--card-rows", type=int, default=300_000, help="rows of the default set's table (300,000)")
     parser.add_argument("--scaling-rows", type=int, default=200_000, help="rows before they become ten times as many")
-    parser.add_argument("--runs", type=int, default=9, help="timed runs of each, after one that is not counted (9)")
+    parser.add_argument("--runs", type=int, default=15, help="timed runs of each, after one that is not counted (15)")
     parser.add_argument("--full", action="store_true", help="the book's pandas code on all rows, however long it takes")
     parser.add_argument("--quick", action="store_true", help="a look on few rows; writes nothing unless --out is given")
     options = parser.parse_args()
