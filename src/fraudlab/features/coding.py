@@ -27,16 +27,15 @@ def codes_of(values: pd.Series) -> tuple[Array, Any]:
     >>> code.tolist(), found.tolist()
     ([0, -1, 1, 0], ['b', 'a'])
     """
+    code = np.empty(len(values), np.int32)
     if isinstance(values.dtype, np.dtype) and values.dtype.kind == "i" and len(values):
         plain = values.to_numpy(np.int64)
-        code = np.empty(len(values), np.int32)
         least, most = scan.narrowed(plain, code)
         if least >= 0 and most < MOST * len(values):  # integers close together are codes already
             return code, range(most + 1)
         if most - least < MOST * len(values):
             scan.shifted(plain, least, code)
             return code, range(least, most + 1)
-    code = np.empty(len(values), np.int32)
     if is_arrow_text(values):
         text, start, found = pa.array(values.array), 0, np.empty(0)
         parts = [text.slice(start, SLICE) for start in range(0, len(text), SLICE)]
